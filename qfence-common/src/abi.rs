@@ -25,11 +25,11 @@ pub const UNVERSIONED_MAPS_DIRECTORY: &str = "maps";
 /// The one-slot array of maps for the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
 
-/// The one-slot array of maps for the first [`crate::tree::FRONT`] nodes of the policy in force, or fewer and zeros: an array of
-/// exactly that length, which programs read faster. The slot is empty while a policy is replaced.
+/// The one-slot array of maps for the first nodes of the policy in force: an array with one value, the [`crate::tree::Front`],
+/// which programs read faster. The slot is empty while a policy is replaced.
 pub const FRONT_MAP: &str = "FRONT";
 
-/// The per-CPU array of [`crate::Hits`], indexed by rule number. Its length fits the policy with which the fence
+/// The per-CPU array of [`crate::RuleCounts`], indexed by rule number. Its length fits the policy with which the fence
 /// started.
 pub const HITS_MAP: &str = "HITS";
 

@@ -36,6 +36,6 @@ pub use peer::Peer;
 pub use protocol::Protocol;
 pub use pulse::{Change, Marks, Pulse};
 pub use syn::RefusedSyn;
-pub use tally::{Direction, Hits, Outcome, Sighting, Tally, Traffic};
+pub use tally::{Direction, Hits, Outcome, Passed, RuleCounts, Sighting, Tally, Traffic};
 pub use tree::{Node, Nodes, Query, decide, decide_in_front};
 pub use verdict::{Action, Verdict};

@@ -1,28 +1,12 @@
 //! Counts: of each rule's decisions, of traffic, and of each destination that monitor mode let through.
 
+mod hits;
+
 use core::{iter::Sum, ops::Add};
 
-use crate::{Action, Halves, Protocol, verdict::MAX_RULES};
+use crate::{Action, Halves, Protocol};
 
-/// The number of decisions of a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Hits {
-    /// Calls: connect(), and sends with a destination.
-    pub calls: u64,
-    /// Packets. TCP segments that continue a connection are normally not judged, and so not counted.
-    pub packets: u64,
-}
-
-const _: () = assert!(size_of::<Hits>() == 16 && align_of::<Hits>() == 8);
-
-/// The index of a rule's counters on one CPU in the map for more rules. Each CPU has a block for all rules, so that no
-/// two CPUs write to the same cache line.
-#[must_use]
-#[inline(always)]
-pub const fn more_hits_index(rule: u32, cpu: u32) -> u32 {
-    cpu.wrapping_mul(MAX_RULES).wrapping_add(rule)
-}
+pub use hits::{Hits, Passed, RuleCounts, more_hits_index};
 
 /// The classes of protocols by which verdicts are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,10 +240,6 @@ pub struct Sighting {
 const _: () = assert!(size_of::<Sighting>() == 24 && align_of::<Sighting>() == 8);
 
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for Hits {}
-
-// SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Tally {}
 

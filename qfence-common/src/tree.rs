@@ -19,10 +19,10 @@ pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
 /// The index of a verdict with the flags of the policy as a whole: MONITOR, and MANY if the policy allows any traffic
 /// to an IPv4 broadcast or multicast address, and SELF if it has a rule for `self`. The nodes before it are the roots for each path and address family.
-pub const FLAGS: u32 = 4;
+pub const FLAGS: usize = 4;
 
 /// The index of the table of rules, which a policy with rules by name has: see [`crate::resolved`].
-pub const NAMED_RULES: u32 = 5;
+pub const NAMED_RULES: usize = 5;
 
 /// The number of nodes with a fixed meaning, at the start of every tree.
 pub const HEAD: usize = 6;
@@ -31,23 +31,33 @@ pub const HEAD: usize = 6;
 /// addresses has no more; a path beyond them takes the calls.
 pub const FRONT: usize = 768;
 
-/// The last of these nodes. No policy has it, and it leads nowhere. Linux 6.1 to 6.3 had a fault by which each look-up in such an
-/// array found its first element, mended by "bpf: Fix elem_size not being set for inner maps". There this node is not found.
-pub const FRONT_END: Node = Node::of_slots(Part::Upper, 0, 0, 0, u32::MAX - 1);
-
-/// Its index.
-#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-const FRONT_LAST: u32 = FRONT as u32 - 1;
-
-/// Whether the last node is found in its place, and so the others are.
-#[must_use]
-#[inline(always)]
-pub fn is_front(nodes: &impl Nodes) -> bool {
-    nodes.read(FRONT_LAST) == Some(FRONT_END)
-}
-
 /// The maximum number of nodes on a path within them that examine the same part.
 const FRONT_DEPTH: usize = 3;
+
+/// The first nodes of a tree, and zeros if it has fewer. They are one value of a map, so that programs find each by an addition
+/// instead of a look-up.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Front([Node; FRONT]);
+
+impl Front {
+    /// That of the tree with these nodes. Its zeros deny.
+    #[must_use]
+    pub fn of(nodes: &[Node]) -> Self {
+        let mut front = [Node::NOWHERE; FRONT];
+        for (place, node) in front.iter_mut().zip(nodes) {
+            *place = *node;
+        }
+        Self(front)
+    }
+}
+
+impl Nodes for Front {
+    #[inline(always)]
+    fn read(&self, index: usize) -> Option<Node> {
+        self.0.get(index).copied()
+    }
+}
 
 /// The maximum number of nodes.
 pub const MAX_NODES: usize = 1 << 20;
@@ -80,7 +90,7 @@ pub const fn port_query(protocol: Protocol, port: u16) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The index of the root for the destination's path and address family.
-    pub root: u32,
+    pub root: usize,
     /// The upper half of the address.
     pub upper: u64,
     /// The lower half of the address.
@@ -117,8 +127,8 @@ impl Query {
 /// Returns the index of the root for a path and an address family.
 #[must_use]
 #[inline(always)]
-pub const fn root(path: LookupPath, is_v4: bool) -> u32 {
-    path as u32 * 2 + is_v4 as u32
+pub const fn root(path: LookupPath, is_v4: bool) -> usize {
+    path as usize * 2 + is_v4 as usize
 }
 
 /// A node of the tree: a verdict, or a table of children for the values of one part.
@@ -193,25 +203,30 @@ impl Node {
     /// Returns the index of the child for a value of the part that the node examines. Meaningless for a verdict.
     #[must_use]
     #[inline(always)]
-    pub const fn way(&self, part: u64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a slot is not above MAX_SLOTS"
+    )]
+    pub const fn way(&self, part: u64) -> usize {
+        let first = self.first as usize;
         if part < self.base {
-            return self.first;
+            return first;
         }
         let slot = (part - self.base) >> self.length();
         let slots = self.slots() as u64;
         let slot = if slot < slots { slot } else { slots };
-        #[expect(clippy::cast_possible_truncation, reason = "not above MAX_SLOTS")]
-        self.first.wrapping_add(1).wrapping_add(slot as u32)
+        first + 1 + slot as usize
     }
 
     /// Returns the first value and the index of each child, in order. Empty for a verdict.
-    pub fn ways(&self) -> impl Iterator<Item = (u64, u32)> + use<> {
-        let Self { base, first, .. } = *self;
+    pub fn ways(&self) -> impl Iterator<Item = (u64, usize)> + use<> {
+        let base = self.base;
+        let first = self.first as usize;
         let (length, slots) = (self.length(), self.slots());
         let is_verdict = self.verdict().is_some();
         let range = (0..=slots).map_while(move |slot| {
             let begins = base.checked_add(u64::from(slot).checked_mul(1 << length)?)?;
-            Some((begins, first.wrapping_add(1).wrapping_add(slot)))
+            Some((begins, first + 1 + slot as usize))
         });
         let all = core::iter::once((0, first)).chain(range);
         all.filter(move |_| !is_verdict)
@@ -235,8 +250,9 @@ impl Node {
 
 /// The nodes of a policy.
 pub trait Nodes {
-    /// Reads the node with an index; `None` if it does not exist.
-    fn read(&self, index: u32) -> Option<Node>;
+    /// Reads the node with an index; `None` if it does not exist. The index is not shorter than an address: of a shorter one,
+    /// LLVM checks the bounds of one copy and uses another one, which the kernel's verifier rejects.
+    fn read(&self, index: usize) -> Option<Node>;
 }
 
 /// Decides on one destination. It is denied if a node is missing, or if the tree is too deep.
@@ -310,6 +326,10 @@ fn descend(
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Node {}
+
+// SAFETY: nodes, as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Front {}
 
 #[cfg(test)]
 mod tests;

@@ -107,7 +107,7 @@ impl Versions {
     }
 
     /// What would be decided by a version of whose nodes some are those of the other.
-    fn mixed(&self, version: usize, others: Range<u32>, address: IpAddr) -> Action {
+    fn mixed(&self, version: usize, others: Range<usize>, address: IpAddr) -> Action {
         let mixed = Mixed {
             own: &self.compiled[version],
             other: &self.compiled[1 - version],
@@ -137,11 +137,11 @@ impl Versions {
 struct Mixed<'a> {
     own: &'a Compiled,
     other: &'a Compiled,
-    others: Range<u32>,
+    others: Range<usize>,
 }
 
 impl Nodes for Mixed<'_> {
-    fn read(&self, index: u32) -> Option<Node> {
+    fn read(&self, index: usize) -> Option<Node> {
         let part = if self.others.contains(&index) {
             self.other
         } else {

@@ -8,8 +8,8 @@ use crate::{Action, Protocol, tree::HEAD, tree::port_query, verdict::HOST};
 struct Tree(Vec<Node>);
 
 impl Nodes for Tree {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.0.get(usize::try_from(index).unwrap()).copied()
+    fn read(&self, index: usize) -> Option<Node> {
+        self.0.get(index).copied()
     }
 }
 
@@ -29,7 +29,7 @@ fn tree() -> Tree {
     let nowhere = Node::NOWHERE;
     let allow = |rule| Node::of_verdict(Verdict::new(Action::Allow, rule));
     let mut nodes = vec![nowhere; HEAD];
-    nodes[NAMED_RULES as usize] = Node::of_slots(Part::Port, 0, 0, 4, end);
+    nodes[NAMED_RULES] = Node::of_slots(Part::Port, 0, 0, 4, end);
     nodes.extend([
         nowhere,
         number(1),

@@ -4,8 +4,8 @@ use crate::{Action, address::from_v4};
 struct Tree<'a>(&'a [Node]);
 
 impl Nodes for Tree<'_> {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.0.get(usize::try_from(index).unwrap()).copied()
+    fn read(&self, index: usize) -> Option<Node> {
+        self.0.get(index).copied()
     }
 }
 
@@ -76,8 +76,7 @@ fn a_range_may_end_where_the_numbers_do() {
 
 #[test]
 fn each_family_has_a_root_on_each_path() {
-    let roots: [Node; FLAGS as usize] =
-        core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
+    let roots: [Node; FLAGS] = core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
     for (path, v6, v4) in [(LookupPath::Address, 0, 1), (LookupPath::Loopback, 2, 3)] {
         for (address, rule) in [
             ([0; 16], v6),
@@ -142,7 +141,7 @@ fn the_front_decides_if_the_whole_path_is_in_it() {
     ];
     let ask_from = |root: usize, end: usize| {
         let query = Query {
-            root: u32::try_from(root).unwrap(),
+            root,
             ..any([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
         };
         decide_in_front(&Tree(&nodes[..end]), &query)
@@ -161,28 +160,23 @@ fn the_front_decides_if_the_whole_path_is_in_it() {
 }
 
 #[test]
-fn the_end_of_the_front_leads_nowhere_and_shows_that_the_others_are_in_their_places() {
-    let mut nodes = [allow(1); FRONT];
-    assert!(!is_front(&Tree(&nodes)), "another node is in its place");
-    assert!(!is_front(&Tree(&nodes[1..])), "it is not there");
-    nodes[FRONT - 1] = FRONT_END;
-    assert!(is_front(&Tree(&nodes)));
-    let query = |port| Query {
-        root: u32::try_from(FRONT - 1).unwrap(),
-        port,
-        ..any([0; 16])
-    };
-    for port in [0, u32::MAX] {
-        assert_eq!(decide_in_front(&Tree(&nodes), &query(port)), None);
+fn the_front_has_the_first_nodes_and_nothing_beyond() {
+    let nodes: [Node; FRONT + 1] =
+        core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap() + 1));
+    let last = FRONT - 1;
+    for length in [0, 1, FRONT, FRONT + 1] {
+        let front = Front::of(&nodes[..length]);
+        for index in 0..=last {
+            let expected = nodes[..length].get(index).unwrap_or(&Node::NOWHERE);
+            assert_eq!(front.read(index).as_ref(), Some(expected));
+        }
+        for beyond in [last + 1, usize::MAX] {
+            assert_eq!(front.read(beyond), None);
+        }
     }
-    // It can also be where a port is examined.
-    nodes[0] = Node::of_slots(Part::Port, 0, 0, 0, u32::try_from(FRONT - 2).unwrap());
-    nodes[FRONT - 2] = FRONT_END;
-    let query = Query {
-        root: 0,
-        ..query(1)
-    };
-    assert_eq!(decide_in_front(&Tree(&nodes), &query), None);
+    let end = Node::of_slots(Part::Upper, 0, 0, 0, u32::try_from(last).unwrap());
+    let front = Front::of(&[end]);
+    assert_eq!(decide_in_front(&front, &any([0; 16])), None, "it goes on");
 }
 
 #[test]

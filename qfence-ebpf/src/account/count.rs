@@ -7,7 +7,7 @@ use core::{
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use qfence_common::{
-    Hits, Tally,
+    Hits, Passed, RuleCounts, Tally,
     abi::Counter,
     tally::{more_hits_index, tally_index_of},
     verdict::MAX_RULES,
@@ -21,23 +21,70 @@ pub(crate) fn hit(rule: u32, is_call: bool) {
     qfence_hit(rule, is_call.into());
 }
 
-/// As [`hit`]; in the common case without a call of a function.
+/// Counts a call that a rule allows: as a decision, and if `passes`, also as UDP that goes on. Returns whether it was counted as
+/// that. In the common case no function is called.
 #[inline(always)]
-pub(crate) fn hit_at_once(rule: u32, is_call: bool) {
-    match HITS.get_ptr_mut(rule) {
-        Some(hits) => add_hit(hits, is_call),
-        None => hit(rule, is_call),
+pub(crate) fn hit_by_call(rule: u32, passes: bool, connects: bool) -> bool {
+    let Some(counts) = HITS.get_ptr_mut(rule) else {
+        hit(rule, true);
+        return false;
+    };
+    if passes {
+        let passed = passed(counts);
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        let connect = unsafe { &raw mut (*passed).connects };
+        // SAFETY: as above.
+        let send = unsafe { &raw mut (*passed).sends };
+        add(if connects { connect } else { send }, 1);
+    } else {
+        add_hit(others(counts), true);
     }
+    passes
 }
 
-/// As [`hit_at_once`] for a frame that goes on, with [`add_frame`].
+/// The same for a packet of `length` bytes.
 #[inline(always)]
-pub(crate) fn hit_by_frame(rule: u32) {
-    match HITS.get_ptr_mut(rule) {
+pub(crate) fn hit_by_packet(rule: u32, passes: bool, length: u32) -> bool {
+    hit_by(add, rule, passes, length)
+}
+
+/// The same for a frame that goes on, with [`add_frame`].
+#[inline(always)]
+pub(crate) fn hit_by_frame(rule: u32, passes: bool, length: u32) -> bool {
+    hit_by(add_frame, rule, passes, length)
+}
+
+#[inline(always)]
+fn hit_by(add: impl Fn(*mut u64, u64), rule: u32, passes: bool, length: u32) -> bool {
+    let Some(counts) = HITS.get_ptr_mut(rule) else {
+        hit(rule, false);
+        return false;
+    };
+    if passes {
+        let passed = passed(counts);
         // SAFETY: the map's value, aligned and alive as long as the program runs.
-        Some(hits) => add_frame(unsafe { &raw mut (*hits).packets }, 1),
-        None => hit(rule, false),
+        let packets = unsafe { &raw mut (*passed).packets };
+        // SAFETY: as above.
+        let bytes = unsafe { &raw mut (*passed).bytes };
+        add(packets, 1);
+        add(bytes, u64::from(length));
+    } else {
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*others(counts)).packets }, 1);
     }
+    passes
+}
+
+#[inline(always)]
+fn passed(counts: *mut RuleCounts) -> *mut Passed {
+    // SAFETY: the map's value, aligned and alive as long as the program runs.
+    unsafe { &raw mut (*counts).passed }
+}
+
+#[inline(always)]
+fn others(counts: *mut RuleCounts) -> *mut Hits {
+    // SAFETY: as above.
+    unsafe { RuleCounts::others(counts) }
 }
 
 #[inline(always)]
@@ -53,7 +100,9 @@ fn add_hit(hits: *mut Hits, is_call: bool) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_hit(rule: u32, is_call: u32) -> u32 {
-    let hits = HITS.get_ptr_mut(rule).unwrap_or_else(|| more_hits(rule));
+    let hits = HITS
+        .get_ptr_mut(rule)
+        .map_or_else(|| more_hits(rule), others);
     if hits.is_null() {
         return 0;
     }

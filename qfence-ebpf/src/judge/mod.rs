@@ -60,6 +60,13 @@ impl Judgement {
         }
     }
 
+    /// The verdict in a packed judgement.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a part of it")]
+    pub(crate) const fn verdict_of(word: u64) -> Verdict {
+        Verdict::from_bits(word as u32)
+    }
+
     /// The number of the outcome in a packed judgement.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "eight bits of it")]

@@ -4,11 +4,11 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
     Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
     resolved::{Resolved, decide_by_name},
-    tree::{FLAGS, is_front},
+    tree::{FLAGS, Front},
     verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
 
-use crate::maps::{CHANGE, FRONT, POLICY, RESOLVED, RESOLVER};
+use crate::maps::{CHANGE, FRONT, POLICY, RESOLVED, RESOLVER, inner::Inner as _};
 
 /// Returns the policy's verdict on a destination.
 #[inline(always)]
@@ -128,7 +128,7 @@ pub(crate) fn judges_standing() -> bool {
 /// policy: the front decides alone, or not at all.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u32 {
+extern "C" fn qfence_verdict(root: usize, upper: u64, lower: u64, port: u32) -> u32 {
     let Some(tree) = POLICY.get(0) else {
         return Verdict::NONE.bits();
     };
@@ -147,10 +147,14 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
 /// Returns the verdict on a query if the first nodes of the policy decide it.
 #[inline(always)]
 fn verdict_in_front(query: &Query) -> Option<Verdict> {
-    FRONT
-        .get(0)
-        .filter(|front| is_front(*front))
-        .and_then(|front| decide_in_front(front, query))
+    decide_in_front(front()?, query)
+}
+
+/// Returns the first nodes of the policy in force; `None` while it is replaced.
+#[inline(always)]
+fn front() -> Option<&'static Front> {
+    // SAFETY: null, or the value of the map, aligned, which stays readable until the program ends (RCU). Nothing changes it.
+    unsafe { FRONT.get(0)?.find(&0).as_ref() }
 }
 
 /// The least time, in nanoseconds, by which a use moves the end of an address. A word that is not written stays in the

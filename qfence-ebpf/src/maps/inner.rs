@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_map_lookup_elem, bpf_map_update_elem},
 };
-use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi, tree};
+use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi, tree::Front};
 
 /// A map, as returned by an array of maps.
 ///
@@ -81,9 +81,10 @@ inner!(
     Tree, BPF_MAP_TYPE_ARRAY, u32 => Node, 1, BPF_F_INNER_MAP
 );
 inner!(
-    /// The first nodes of a policy. Without a flag, all arrays in the slot have this length, so the kernel puts look-ups in
-    /// place of the calls of them (`array_map_gen_lookup`).
-    Front, BPF_MAP_TYPE_ARRAY, u32 => Node, tree::FRONT, NO_FLAGS
+    /// The first nodes of a policy, as its only value. Without a flag, all arrays in the slot have this length, so the kernel
+    /// puts look-ups in place of the calls of them (`array_map_gen_lookup`). Some releases of Linux 6.1 to 6.3 then find the
+    /// first value at each index, mended by "bpf: Fix elem_size not being set for inner maps".
+    FirstNodes, BPF_MAP_TYPE_ARRAY, u32 => Front, 1, NO_FLAGS
 );
 inner!(
     /// The known attempt keys and their counts. The kernel accepts hash maps of any size in the slot.
@@ -120,17 +121,10 @@ impl WholeKey {
 
 impl Nodes for Tree {
     #[inline(always)]
-    fn read(&self, index: u32) -> Option<Node> {
+    #[expect(clippy::cast_possible_truncation, reason = "no tree has more nodes")]
+    fn read(&self, index: usize) -> Option<Node> {
         // SAFETY: null, or a value of the map with the size and alignment of a node, which stays readable until the
         // program ends (RCU). Nothing changes the nodes of a policy in force.
-        unsafe { self.find(&index).as_ref() }.copied()
-    }
-}
-
-impl Nodes for Front {
-    #[inline(always)]
-    fn read(&self, index: u32) -> Option<Node> {
-        // SAFETY: as above.
-        unsafe { self.find(&index).as_ref() }.copied()
+        unsafe { self.find(&(index as u32)).as_ref() }.copied()
     }
 }

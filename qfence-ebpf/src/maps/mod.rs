@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Flow, FlowKey, Halves, Hits, Marks, Peer, Pulse, RefusedSyn, Tally,
+    Change, Event, Flow, FlowKey, Halves, Marks, Peer, Pulse, RefusedSyn, RuleCounts, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     listing,
@@ -27,7 +27,7 @@ use qfence_common::{
 
 use crate::{
     hooks::lead::Led,
-    maps::inner::{Front, Keys, MoreHits, MoreKeys, Sightings, Tree},
+    maps::inner::{FirstNodes, Keys, MoreHits, MoreKeys, Sightings, Tree},
     subject::owner::Owner,
 };
 
@@ -38,11 +38,11 @@ pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
 
 /// The first nodes of the policy in force. The slot is empty, or has the same policy as POLICY after each change.
 #[btf_map]
-pub(crate) static FRONT: ArrayOfMaps<Front, 1> = ArrayOfMaps::new();
+pub(crate) static FRONT: ArrayOfMaps<FirstNodes, 1> = ArrayOfMaps::new();
 
-/// The number of decisions of each rule. The loader sets the length to fit the policy with which the fence starts.
+/// The number of decisions of each rule, and a part of the traffic. The loader sets the length to fit the policy with which the fence starts.
 #[btf_map]
-pub(crate) static HITS: PerCpuArray<Hits, { MAX_RULES as usize }> = PerCpuArray::new();
+pub(crate) static HITS: PerCpuArray<RuleCounts, { MAX_RULES as usize }> = PerCpuArray::new();
 
 /// The decisions of rules whose numbers are beyond the end of HITS. Empty until a policy has such rules.
 #[btf_map]
@@ -61,7 +61,7 @@ pub(crate) static REPEATS: ArrayOfMaps<Keys, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKeys, 1> = ArrayOfMaps::new();
 
-/// The calls and packets, counted by outcome and protocol.
+/// The calls and packets, counted by outcome and protocol, so far as they are not in HITS.
 #[btf_map]
 pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray::new();
 

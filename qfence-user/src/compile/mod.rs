@@ -154,8 +154,8 @@ impl Compiled {
 }
 
 impl Nodes for Compiled {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.nodes.get(usize::try_from(index).ok()?).copied()
+    fn read(&self, index: usize) -> Option<Node> {
+        self.nodes.get(index).copied()
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn grow(rules: &[Numbered], tree: &mut Tree) -> Result<(), DoesNotFit
         children[numbered.number as usize + 1] = child;
     }
     let table = tree.table(0, children);
-    tree.nodes[NAMED_RULES as usize] = table.map_err(|many| not_fit(rules, &many))?;
+    tree.nodes[NAMED_RULES] = table.map_err(|many| not_fit(rules, &many))?;
     Ok(())
 }
 

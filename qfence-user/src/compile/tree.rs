@@ -46,8 +46,8 @@ impl Tree {
     /// Its nodes, for a policy with these flags.
     pub(super) fn into_nodes(mut self, flags: u32) -> Vec<Node> {
         let of_policy = Node::of_verdict(Verdict::NONE.with(flags));
-        self.nodes[FLAGS as usize] = of_policy;
-        let named = &mut self.nodes[NAMED_RULES as usize];
+        self.nodes[FLAGS] = of_policy;
+        let named = &mut self.nodes[NAMED_RULES];
         if named.verdict().is_some() {
             *named = of_policy;
         }
@@ -85,13 +85,13 @@ impl Tree {
         intervals: &Intervals,
     ) -> Result<(), TooMany> {
         let v4 = self.grow(Part::Lower, Slots::OfRoot, &v4_of(intervals))?;
-        self.nodes[root(path, true) as usize] = v4;
+        self.nodes[root(path, true)] = v4;
         let mut upper = Vec::new();
         for (half, lower) in split(&without_v4(intervals)) {
             upper.push((half, self.grow(Part::Lower, Slots::ByBounds, &lower)?));
         }
         let v6 = self.grow(Part::Upper, Slots::OfRoot, &upper)?;
-        self.nodes[root(path, false) as usize] = v6;
+        self.nodes[root(path, false)] = v6;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::iter::Sum;
 
 use anyhow::{Context, Result};
 use qfence_common::{
-    Action, Direction, Hits, Outcome, Sighting, Tally, Traffic,
+    Action, Direction, Hits, Outcome, RuleCounts, Sighting, Tally, Traffic,
     abi::Counter,
     tally::{Class, more_hits_index, tally_index},
     verdict::MAX_RULES,
@@ -60,7 +60,8 @@ impl Maps {
         };
         if rule < self.hits.len() {
             let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
-            return Ok(of_cpus.iter().fold(Hits::default(), sum));
+            let hits = of_cpus.iter().map(RuleCounts::hits);
+            return Ok(hits.fold(Hits::default(), |all, of| sum(all, &of)));
         }
         let Some(more) = self.more_hits.get().context(NO_HITS)? else {
             return Ok(Hits::default());
@@ -72,7 +73,7 @@ impl Maps {
         Ok(of_cpus.iter().fold(Hits::default(), sum))
     }
 
-    /// Resets the counters of a rule number that another rule had.
+    /// Resets the decisions of a rule number that another rule had.
     ///
     /// # Errors
     /// If the counters cannot be written.
@@ -80,8 +81,8 @@ impl Maps {
         debug_assert!(rule < MAX_RULES);
         if rule < self.hits.len() {
             let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
-            let zeros = vec![Hits::default(); of_cpus.len()];
-            return self.hits.set(rule, zeros.try_into()?, 0).context(NO_RESET);
+            let new: Vec<_> = of_cpus.iter().map(RuleCounts::of_new_rule).collect();
+            return self.hits.set(rule, new.try_into()?, 0).context(NO_RESET);
         }
         let Some(mut more) = self.more_hits.get().context(NO_HITS)? else {
             return Ok(());
@@ -162,7 +163,14 @@ impl Maps {
             .tallies
             .get(&tally_index(outcome, class), 0)
             .context("cannot read the counters of calls and packets")?;
-        Ok(cpus.iter().map(what).sum())
+        let mut all: Vec<T> = cpus.iter().map(what).collect();
+        if (outcome, class) == (Outcome::Sent, Class::Udp) {
+            for rule in 0..self.hits.len() {
+                let cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
+                all.extend(cpus.iter().map(|counts| what(&counts.tally())));
+            }
+        }
+        Ok(all.into_iter().sum())
     }
 }
 

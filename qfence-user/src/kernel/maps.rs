@@ -10,13 +10,15 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
-use qfence_common::{Change, Hits, Marks, Pulse, Sighting, Tally, abi, tally::more_hits_index};
+use qfence_common::{
+    Change, Hits, Marks, Pulse, RuleCounts, Sighting, Tally, abi, tally::more_hits_index,
+};
 
 use super::{
     flows::Flows,
     load::possible_cpus,
     slot::{First, Slot, put_together},
-    tree::{self, INNER_MAP, InForce, Tree},
+    tree::{self, FirstNodes, INNER_MAP, InForce, Tree},
 };
 use crate::{compile::Compiled, kernel::pins};
 
@@ -62,8 +64,8 @@ pub(super) const NO_SIGHTINGS: &str = "cannot read the sightings";
 pub struct Maps {
     policy: Slot<Tree>,
     /// The first nodes of the policy. It is empty while the policy is replaced, and stays so if that fails.
-    front: Slot<Tree>,
-    pub(super) hits: PerCpuArray<MapData, Hits>,
+    front: Slot<FirstNodes>,
+    pub(super) hits: PerCpuArray<MapData, RuleCounts>,
     /// Empty as long as all rule numbers fit in `hits`.
     pub(super) more_hits: Slot<MoreHits>,
     /// Empty until a policy is in monitor mode.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, IterableMap, MapData};
 use qfence_common::{
     Node, Nodes,
-    tree::{FRONT, FRONT_END, HEAD},
+    tree::{Front, HEAD},
 };
 
 use super::fill::fill;
@@ -13,34 +13,30 @@ use super::fill::fill;
 pub(super) const INNER_MAP: u32 = 1 << 12;
 
 pub(super) type Tree = Array<MapData, Node>;
+pub(super) type FirstNodes = Array<MapData, Front>;
 
 /// Makes the array of all nodes.
 ///
 /// # Errors
 /// If the kernel has no memory for it.
 pub(super) fn whole(nodes: &[Node]) -> Result<Tree> {
-    make(nodes, nodes.len().max(1), INNER_MAP)
-}
-
-/// Makes the array of the first nodes, whose length is the same for all policies.
-///
-/// # Errors
-/// As [`whole`].
-pub(super) fn front(nodes: &[Node]) -> Result<Tree> {
-    let mut front = vec![Node::NOWHERE; FRONT];
-    let first = nodes.len().min(FRONT - 1);
-    front[..first].copy_from_slice(&nodes[..first]);
-    front[FRONT - 1] = FRONT_END;
-    make(&front, FRONT, 0)
-}
-
-/// Makes an array of `length` nodes that begins with these.
-fn make(nodes: &[Node], length: usize, flags: u32) -> Result<Tree> {
-    let length = u32::try_from(length).context("the policy is too large")?;
-    let tree = Tree::create(length, flags).context("cannot make a policy map")?;
+    let length = u32::try_from(nodes.len().max(1)).context("the policy is too large")?;
+    let tree = Tree::create(length, INNER_MAP).context("cannot make a policy map")?;
     let indices: Vec<u32> = (0..length).take(nodes.len()).collect();
     fill(IterableMap::map(&tree), &indices, nodes).context("cannot fill the policy map")?;
     Ok(tree)
+}
+
+/// Makes the array whose only value is the first nodes.
+///
+/// # Errors
+/// As [`whole`].
+pub(super) fn front(nodes: &[Node]) -> Result<FirstNodes> {
+    let mut front = FirstNodes::create(1, 0).context("cannot make a policy map")?;
+    front
+        .set(0, Front::of(nodes), 0)
+        .context("cannot fill the policy map")?;
+    Ok(front)
 }
 
 /// A policy that is or was in force.
@@ -59,7 +55,7 @@ impl InForce {
 }
 
 impl Nodes for InForce {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.0.get(&index, 0).ok()
+    fn read(&self, index: usize) -> Option<Node> {
+        self.0.get(&u32::try_from(index).ok()?, 0).ok()
     }
 }

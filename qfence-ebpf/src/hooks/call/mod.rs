@@ -14,7 +14,7 @@ use super::lead;
 use crate::{
     account::{
         PROCEED,
-        count::{hit_at_once, tally_call},
+        count::{hit_by_call, tally_call},
         fail_with, flows,
         refuse::{Rest, refuse_connect, refuse_send},
         trace::trace,
@@ -66,7 +66,17 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     } else {
         query
     };
-    let judgement = if has_nothing_against(ctx, to, judgement) {
+    let is_clear = has_nothing_against(ctx, to, judgement);
+    if query == lead::AS_IT_IS && Judgement::verdict_of(judgement).action() == Action::Allow {
+        let verdict = Judgement::verdict_of(judgement);
+        // Most calls end here.
+        if hit_by_call(verdict.rule(), is_clear, connects(HOOK)) {
+            trace::<HOOK>(to, Outcome::Sent, verdict);
+            flows::note_call(ctx, to, verdict.rule());
+            return PROCEED;
+        }
+    }
+    let judgement = if is_clear {
         judgement
     } else if connects(HOOK) {
         qfence_object_to_connect(ctx.sock_addr, judgement, upper, lower, rest.pack())
@@ -110,7 +120,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
 }
 
 /// Judges a call by the policy's verdict. Returns a packed judgement. What a rule allows, as most calls, takes no call of a
-/// function.
+/// function, and is not counted yet.
 #[inline(always)]
 fn judge_by_policy<const HOOK: u32>(
     ctx: &SockAddrContext,
@@ -119,7 +129,6 @@ fn judge_by_policy<const HOOK: u32>(
     rest: Rest,
 ) -> u64 {
     if verdict.action() == Action::Allow {
-        hit_at_once(verdict.rule(), true);
         return Judgement::allowed(verdict).pack();
     }
     let Halves { upper, lower } = to.address;

@@ -71,7 +71,9 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
             refuse_frame(skb, to, judgement.verdict, rest);
         }
         Way::Elsewhere | Way::Anywhere => {
-            tally_on(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+            if !judgement.is_counted {
+                tally_on(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+            }
             if payload.is_known() {
                 let rule = judgement.verdict.rule();
                 flows::note_frame_sent(to, payload, rule, packet_length(skb));

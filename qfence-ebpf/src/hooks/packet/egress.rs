@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     account::{
-        count::{count, hit_at_once, tally_packet},
+        count::{count, hit_by_packet, tally_packet},
         flows,
         refuse::refuse_packet,
         syn::qfence_report_syn,
@@ -83,13 +83,10 @@ fn goes_out(ctx: &SkBuffContext, address: Halves, payload: Payload) -> bool {
         return false;
     }
     note_decision::<EGRESS>(&to, Judgement::allowed(verdict).pack());
-    hit_at_once(verdict.rule(), false);
-    tally_packet(
-        Outcome::Sent as u32,
-        Class::number(to.protocol),
-        true,
-        ctx.len(),
-    );
+    if !hit_by_packet(verdict.rule(), to.protocol == Protocol::UDP, ctx.len()) {
+        let class = Class::number(to.protocol);
+        tally_packet(Outcome::Sent as u32, class, true, ctx.len());
+    }
     true
 }
 

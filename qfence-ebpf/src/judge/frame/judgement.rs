@@ -30,6 +30,8 @@ pub(crate) struct FrameJudgement {
     pub(crate) may_be_answered: bool,
     /// Whether it counts as a decision.
     pub(crate) is_decision: bool,
+    /// Whether it is counted already, as traffic that goes on.
+    pub(crate) is_counted: bool,
     /// Whether it is an IP packet of which no checksum is left to a device.
     pub(crate) is_complete: bool,
 }
@@ -39,7 +41,7 @@ const MAY_BE_ANSWERED: u64 = 1 << 40;
 const IS_DECISION: u64 = 1 << 41;
 
 impl FrameJudgement {
-    /// Packs it into one word, the return value of a global function, without `is_complete`.
+    /// Packs it into one word, the return value of a global function, without `is_complete` and `is_counted`.
     #[inline(always)]
     pub(super) const fn pack(self) -> u64 {
         let answered = if self.may_be_answered {
@@ -64,6 +66,7 @@ impl FrameJudgement {
             verdict: Verdict::from_bits(word as u32),
             may_be_answered: word & MAY_BE_ANSWERED != 0,
             is_decision: word & IS_DECISION != 0,
+            is_counted: false,
             is_complete: false,
         }
     }
@@ -81,6 +84,7 @@ impl FrameJudgement {
             verdict: Verdict::new(Action::Deny, reason).with(flags),
             may_be_answered: false,
             is_decision: true,
+            is_counted: false,
             is_complete: false,
         }
     }
@@ -93,6 +97,7 @@ impl FrameJudgement {
             verdict: Verdict::new(Action::Deny, FRAME_KIND),
             may_be_answered: false,
             is_decision: true,
+            is_counted: false,
             is_complete: false,
         }
     }
@@ -105,6 +110,7 @@ impl FrameJudgement {
             verdict: Verdict::new(Action::Allow, number),
             may_be_answered: false,
             is_decision: true,
+            is_counted: false,
             is_complete: false,
         }
     }

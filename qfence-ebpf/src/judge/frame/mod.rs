@@ -74,9 +74,8 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
     let verdict = verdict_at_once(LookupPath::Address, address, protocol, port);
     let is_decision = !payload.continues_tcp();
     if verdict.action() == Action::Allow {
-        if is_decision {
-            hit_by_frame(verdict.rule());
-        }
+        let passes = protocol == Protocol::UDP;
+        let is_counted = is_decision && hit_by_frame(verdict.rule(), passes, packet_length(skb));
         // The host also receives what is for many. Under a policy that is only monitored, nothing is to be dropped later.
         let reaches_host = verdict.has(HOST) || verdict.has(MANY) || verdict.has(MONITOR);
         return FrameJudgement {
@@ -88,6 +87,7 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
             verdict,
             may_be_answered: false,
             is_decision,
+            is_counted,
             is_complete: false,
         };
     }
@@ -117,6 +117,7 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
         verdict,
         may_be_answered: !verdict.has(MANY),
         is_decision: true,
+        is_counted: false,
         is_complete: false,
     }
 }

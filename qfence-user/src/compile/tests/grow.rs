@@ -6,8 +6,8 @@ use qfence_common::{
 use crate::compile::{cut::Slots, tree::Tree};
 
 impl Nodes for Tree {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.nodes.get(index as usize).copied()
+    fn read(&self, index: usize) -> Option<Node> {
+        self.nodes.get(index).copied()
     }
 }
 

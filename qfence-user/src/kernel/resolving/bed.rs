@@ -220,8 +220,8 @@ impl Bed {
     pub(super) fn hits(&self, rule: &str) -> u64 {
         let rules = self.policy.rules();
         let found = rules.iter().find(|found| found.rule.to_string() == rule);
-        let hits = self.kernel.maps().hits.get(&found.unwrap().number, 0);
-        hits.unwrap().iter().map(|hits| hits.calls).sum()
+        let hits = self.kernel.maps().hits(found.unwrap().number);
+        hits.unwrap().calls
     }
 
     /// The numbers of the rules of the attempts since the last call.
