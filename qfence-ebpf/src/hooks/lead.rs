@@ -25,7 +25,7 @@ use crate::{
     account::{PROCEED, refuse::Rest},
     judge::{
         Judgement,
-        policy::{knows_names, monitors},
+        policy::{has_resolver, knows_names, monitors},
         redirected::DNS,
         refused,
     },
@@ -54,10 +54,12 @@ pub(super) const AS_IT_IS: u64 = 0;
 /// is sent is [led](lead) afterwards.
 #[inline(always)]
 pub(super) fn judge_query(ctx: &SockAddrContext, to: &Destination, rest: Rest) -> u64 {
-    let resolver = RESOLVER.load();
+    if !has_resolver() {
+        return AS_IT_IS;
+    }
     let is_query = to.protocol == Protocol::UDP || is_tcp(to.protocol);
     let is_led = to.port == DNS || is_repeated(rest.hook, to.address, to.port);
-    if resolver.port == 0 || !is_query || !is_led || !knows_names() {
+    if !is_query || !is_led || !knows_names() {
         return AS_IT_IS;
     }
     let Halves { upper, lower } = to.address;

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
     Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
-    resolved::{Resolved, decide_by_name},
+    resolved::{Resolved, Resolver, decide_by_name},
     tree::{FLAGS, Front},
     verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
@@ -79,10 +79,15 @@ fn may_be_named(path: LookupPath, verdict: Verdict) -> bool {
 }
 
 /// Whether the fence has a resolver. Without one it never gets rules by name. It is a global, so the verifier removes all that
-/// depends on it from a fence without one.
+/// depends on it from a fence without one. Only its port is read, because a read remains in the program even if nothing depends on
+/// it.
 #[inline(always)]
-fn has_resolver() -> bool {
-    RESOLVER.load().port != 0
+pub(crate) fn has_resolver() -> bool {
+    let resolver = (&raw const RESOLVER).cast::<Resolver>();
+    // SAFETY: a `Global` is its value (`repr(transparent)`).
+    let port = unsafe { &raw const (*resolver).port };
+    // SAFETY: as above. The loader sets it, so the compiler must not read it.
+    unsafe { port.read_volatile() != 0 }
 }
 
 /// Whether the policy is only monitored. False if there is no policy.

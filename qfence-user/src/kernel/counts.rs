@@ -3,6 +3,7 @@
 use std::iter::Sum;
 
 use anyhow::{Context, Result};
+use aya::maps::IterableMap;
 use qfence_common::{
     Action, Direction, Hits, Outcome, RuleCounts, Sighting, Tally, Traffic,
     abi::Counter,
@@ -10,7 +11,10 @@ use qfence_common::{
     verdict::MAX_RULES,
 };
 
-use super::maps::{Maps, MoreHits, NO_HITS, NO_SIGHTINGS};
+use super::{
+    fill::read_all,
+    maps::{Maps, MoreHits, NO_HITS, NO_SIGHTINGS},
+};
 
 const NO_RESET: &str = "cannot reset the counters of a rule";
 
@@ -165,10 +169,9 @@ impl Maps {
             .context("cannot read the counters of calls and packets")?;
         let mut all: Vec<T> = cpus.iter().map(what).collect();
         if (outcome, class) == (Outcome::Sent, Class::Udp) {
-            for rule in 0..self.hits.len() {
-                let cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
-                all.extend(cpus.iter().map(|counts| what(&counts.tally())));
-            }
+            let counts = read_all::<RuleCounts>(IterableMap::map(&self.hits), cpus.len());
+            let counts = counts.context(NO_HITS)?;
+            all.extend(counts.iter().map(|counts| what(&counts.tally())));
         }
         Ok(all.into_iter().sum())
     }

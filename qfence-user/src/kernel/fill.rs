@@ -1,4 +1,4 @@
-//! Elements of maps, by bpf(2). Fills a new map in one call; aya makes one call for each element.
+//! Elements of maps, by bpf(2). Fills a new map, and reads a whole array, in one call; aya makes one call for each element.
 
 use std::{ffi::c_long, io, os::fd::AsFd, ptr};
 
@@ -9,10 +9,10 @@ use super::syscall::{Attributes, bpf, number};
 /// `ENOTSUPP` of linux/errno.h, which no user-space header has: the map's type takes no batches.
 const NOT_SUPPORTED: i32 = 524;
 
-/// The part of `union bpf_attr` that `BPF_MAP_UPDATE_BATCH` uses.
+/// The part of `union bpf_attr` that the commands for several elements use.
 #[repr(C)]
 #[derive(Default)]
-struct UpdateBatch {
+struct Batch<const COMMAND: c_long> {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -23,12 +23,17 @@ struct UpdateBatch {
     flags: u64,
 }
 
+/// `BPF_MAP_LOOKUP_BATCH`.
+type LookupBatch = Batch<24>;
+/// `BPF_MAP_UPDATE_BATCH`.
+type UpdateBatch = Batch<26>;
+
 const _: () = assert!(size_of::<UpdateBatch>() == 56);
 
-// SAFETY: as in linux/bpf.h. The kernel reads `count` keys and values of the map's sizes, which `fill` provides.
-unsafe impl Attributes for UpdateBatch {
-    /// `BPF_MAP_UPDATE_BATCH`.
-    const COMMAND: c_long = 26;
+// SAFETY: as in linux/bpf.h. The kernel reads or writes `count` keys and values of the map's sizes, which the callers below
+// provide, and for a look-up one key at `out_batch`.
+unsafe impl<const COMMAND: c_long> Attributes for Batch<COMMAND> {
+    const COMMAND: c_long = COMMAND;
 }
 
 /// The part of `union bpf_attr` that the commands for one element use.
@@ -120,4 +125,45 @@ pub(super) fn fill<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> i
         bpf(&mut Update::new(map.fd(), key, value)?)?;
     }
     Ok(())
+}
+
+/// Reads all values of a per-CPU array: those of the first index for each of `cpus` CPUs, then those of the next.
+///
+/// # Errors
+/// Errors of bpf(2), and if the values have another size.
+pub(super) fn read_all<V: Pod + Default>(map: &MapData, cpus: usize) -> io::Result<Vec<V>> {
+    let info = map.info().map_err(io::Error::other)?;
+    let is_of = usize::try_from(info.value_size()).is_ok_and(|size| size == size_of::<V>());
+    // The kernel pads the value of each CPU to eight bytes.
+    if !is_of || size_of::<V>() % 8 != 0 || cpus == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let count = usize::try_from(info.max_entries()).map_err(io::Error::other)?;
+    let mut keys = vec![0_u32; count];
+    let mut values = vec![V::default(); count * cpus];
+    let mut last = 0_u32;
+    let mut batch = LookupBatch {
+        out_batch: ptr::from_mut(&mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: info.max_entries(),
+        map_fd: number(map.fd())?,
+        ..LookupBatch::default()
+    };
+    match bpf(&mut batch) {
+        // Before Linux 5.13.
+        Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => {}
+        Err(error) => return Err(error),
+        Ok(_) if batch.count == info.max_entries() => return Ok(values),
+        Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+    for (index, of_cpus) in (0_u32..).zip(values.chunks_mut(cpus)) {
+        // The kernel writes the values of all CPUs, for which there is room.
+        bpf(&mut Lookup::of(
+            map.fd(),
+            ptr::from_ref(&index) as u64,
+            of_cpus.as_mut_ptr() as u64,
+        )?)?;
+    }
+    Ok(values)
 }
