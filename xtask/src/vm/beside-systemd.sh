@@ -37,9 +37,9 @@ run() {
     esac
 }
 
-# sample VARIANT COMMAND...: prints a line for each line of the probe.
+# sample VARIANT COMMAND...: prints a line for each line of the probe. Warnings are shown if the command fails.
 sample() {
-    run "$@" >/tmp/said
+    run "$@" >/tmp/said 2>/tmp/warnings || { cat /tmp/warnings >&2; exit 1; }
     sed "s/.*/{\"sample\":{\"variant\":\"$1\",\"said\":&}}/" /tmp/said
 }
 
