@@ -1,7 +1,12 @@
 #!/bin/sh
-# Copies qfence and its runtime from the image to the node, whose /usr/local/bin is mounted at the directory $1.
+# Copies qfence, its runtime and its plugin from the image to the node, whose /usr/local/bin and /opt/nri/plugins are mounted at
+# the directories $1 and $2. While the plugin is copied, its directory has two: they fence a container once. A name without a
+# number would be an error of the container runtime.
 set -e
-for program in qfence-user qfence-runc; do
-    install -m 755 "/usr/local/bin/$program" "$1/.$program.new"
-    mv -f "$1/.$program.new" "$1/$program"
-done
+put() {
+    install -m 755 "/usr/local/bin/$1" "$2/$1.new"
+    mv -f "$2/$1.new" "$2/$1"
+}
+put qfence-user "$1"
+put qfence-runc "$1"
+put 10-qfence "$2"

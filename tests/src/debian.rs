@@ -98,6 +98,37 @@ const LIBVIRT: [&str; 5] = [
 /// The packages of LXC, and of what the test of its network needs.
 const LXC: [&str; 3] = ["lxc", "iptables", "tini"];
 
+/// The packages of a node of Kubernetes. Its containerd is that of [`NODE_SUITE`].
+const NODE: [&str; 6] = [
+    "runc",
+    "containernetworking-plugins",
+    "iptables",
+    "curl",
+    "busybox-static",
+    "tini",
+];
+
+/// What the node does not use of the packages of containerd and of CNI: a third of it all.
+const NODE_WITHOUT: [&str; 14] = [
+    "bin/containerd-shim",
+    "bin/containerd-shim-runc-v1",
+    "lib/cni/bandwidth",
+    "lib/cni/dhcp",
+    "lib/cni/firewall",
+    "lib/cni/host-device",
+    "lib/cni/ipvlan",
+    "lib/cni/macvlan",
+    "lib/cni/portmap",
+    "lib/cni/ptp",
+    "lib/cni/sbr",
+    "lib/cni/tuning",
+    "lib/cni/vlan",
+    "lib/cni/vrf",
+];
+
+/// The suite whose containerd has plugins; that of Debian 12 has not.
+const NODE_SUITE: &str = "trixie";
+
 /// The packages of programs and libraries that look names up, each in its own way.
 const RESOLVERS: [&str; 7] = [
     "bind9-dnsutils",
@@ -131,6 +162,20 @@ pub fn lxc() -> Result<PathBuf> {
     DIRECTORY.get(|| unpacked("lxc", &LXC))
 }
 
+/// The files of a node of Kubernetes, 120 MB, likewise: containerd of Debian 13, which needs nothing that Debian 12 has not.
+pub fn cri() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| {
+        unpacked_with("cri", &NODE, |directory, files| {
+            unpack_of(NODE_SUITE, "containerd", directory, files)?;
+            NODE_WITHOUT
+                .iter()
+                .try_for_each(|path| fs::remove_file(files.join("usr").join(path)))
+                .context("take out what the node does not use")
+        })
+    })
+}
+
 /// The files of clients of DNS with all that they need and this machine lacks, 10 MB, likewise.
 pub fn resolvers() -> Result<PathBuf> {
     static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
@@ -139,6 +184,15 @@ pub fn resolvers() -> Result<PathBuf> {
 
 /// The directory `name` with the files of packages. It is made at first use.
 fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    unpacked_with(name, packages, |_, _| Ok(()))
+}
+
+/// The same, with what `more` adds to the files, in a directory for it.
+fn unpacked_with(
+    name: &str,
+    packages: &[&str],
+    more: impl Fn(&Path, &Path) -> Result<()>,
+) -> Result<PathBuf> {
     let parent = workspace::guest_dir()?;
     let _lock = workspace::lock(&parent)?;
     let unpacked = parent.join(name);
@@ -148,6 +202,7 @@ fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let temporary = tempfile::tempdir_in(&parent)?;
     workspace::make_readable(temporary.path())?;
     let files = unpack_missing(packages, temporary.path())?;
+    more(temporary.path(), &files)?;
     for directory in MERGED {
         let beside = files.join(directory);
         if beside.is_dir() {
@@ -189,4 +244,48 @@ fn unpack_missing(packages: &[&str], directory: &Path) -> Result<PathBuf> {
     }
     fs::remove_dir_all(&archives)?;
     Ok(files)
+}
+
+/// Downloads a package of another suite of Debian, without those that it depends on, and unpacks it into `files`. apt gets
+/// lists of its own in a directory, and verifies them as ever.
+fn unpack_of(suite: &str, package: &str, directory: &Path, files: &Path) -> Result<()> {
+    let archives = ["indextargets", "Created-By: Packages", "Label: Debian"];
+    let format = ["--format", "$(REPO_URI)"];
+    let archives = run("apt-get", [&archives[..], &format].concat(), directory)?;
+    let archive = archives.lines().next();
+    let archive = archive.context("the sources of this machine's apt have no Debian archive")?;
+    let apt = directory.join(suite);
+    fs::create_dir_all(apt.join("lists/partial"))?;
+    fs::create_dir_all(apt.join("archives/partial"))?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let line = format!("deb [signed-by={keyring}] {archive} {suite} main\n");
+    fs::write(apt.join("sources.list"), line)?;
+    fs::write(apt.join("status"), "")?;
+    let options = [
+        ("Dir::Etc::sourcelist", "sources.list"),
+        ("Dir::State::lists", "lists"),
+        ("Dir::State::status", "status"),
+        ("Dir::Cache", ""),
+    ];
+    let options = options.map(|(key, below)| format!("{key}={}", apt.join(below).display()));
+    let others = [
+        "Dir::Etc::sourceparts=-",
+        // The user of apt's own downloads cannot write here.
+        "APT::Sandbox::User=",
+        "Acquire::Languages=none",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+    ];
+    let options = options.iter().map(String::as_str).chain(others);
+    let options: Vec<_> = options.flat_map(|option| ["-o", option]).collect();
+    run("apt-get", [&options[..], &["update"]].concat(), &apt)?;
+    let download = ["download", "--quiet", package];
+    run("apt-get", [&options[..], &download].concat(), &apt)?;
+    for entry in fs::read_dir(&apt)? {
+        let archive = entry?.path();
+        if archive.extension() == Some(OsStr::new("deb")) {
+            let extract = [OsStr::new("--extract"), archive.as_ref(), files.as_ref()];
+            run("dpkg-deb", extract, directory)?;
+        }
+    }
+    Ok(())
 }

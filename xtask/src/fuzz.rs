@@ -13,10 +13,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{build::QUICK, report, shell, workspace};
 
 /// The targets, and the maximum length of their inputs in bytes.
-const TARGETS: [(&str, u32); 9] = [
+const TARGETS: [(&str, u32); 10] = [
     ("arguments", 4096),
     ("event", 512),
     ("frame", 256),
+    ("nri", 2048),
     ("packet", 256),
     ("profile", 4096),
     ("record", 4096),

@@ -52,6 +52,14 @@ impl Preparer {
         )
     }
 
+    /// A node of Kubernetes.
+    pub(crate) fn cri(&self) -> Result<PathBuf> {
+        self.part(
+            "a node of Kubernetes: Debian's containerd, 60 MB to download, unpacked under target/guest and not installed",
+            "cri",
+        )
+    }
+
     /// libvirt.
     pub(crate) fn libvirt(&self) -> Result<PathBuf> {
         self.part(

@@ -156,6 +156,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
     let probe = preparer.probe()?;
     preparer.image()?;
     preparer.engines()?;
+    preparer.cri()?;
     preparer.libvirt()?;
     preparer.lxc()?;
     preparer.resolvers()?;

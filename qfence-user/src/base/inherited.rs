@@ -3,7 +3,10 @@
 //! A socket that was made outside the fence stays outside: the kernel's hooks use the cgroup of the socket, which is
 //! that of its maker.
 
-use std::{fs, io, os::fd::RawFd};
+use std::{
+    fs, io,
+    os::fd::{OwnedFd, RawFd},
+};
 
 use anyhow::{Context, Result, ensure};
 use nix::{
@@ -11,6 +14,7 @@ use nix::{
     sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname},
     unistd::close,
 };
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// The first descriptor after standard input, output and error.
 pub(crate) const FIRST: RawFd = 3;
@@ -41,6 +45,18 @@ pub fn close_all_but(preserved: u16) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes an inherited descriptor over. What this process executes does not inherit it.
+///
+/// # Errors
+/// If it is not open.
+pub fn take(fd: RawFd) -> Result<OwnedFd> {
+    let context = || format!("descriptor {fd} is not open");
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).context("cannot open this process")?;
+    let taken = pidfd_getfd(own, fd, PidfdGetfdFlags::empty()).with_context(context)?;
+    close(fd).with_context(context)?;
+    Ok(taken)
 }
 
 /// Closes the preserved descriptors in this process after the command has them, so that a pipe ends when the command

@@ -9,6 +9,7 @@ mod internal;
 mod libvirt;
 mod logs;
 mod metrics;
+mod nri;
 mod oci;
 mod policy;
 mod policy_verbs;
@@ -29,6 +30,7 @@ pub use internal::{OpenDevice, StandIn, SystemCall, Timer};
 pub use libvirt::LibvirtHook;
 pub use logs::Logs;
 pub use metrics::Metrics;
+pub use nri::NriPlugin;
 pub use oci::{OciHook, OciRuntime, Stage};
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 pub use policy_verbs::{PolicyVerb, PolicyVerbs};
@@ -126,6 +128,8 @@ pub enum Verb {
     OciHook(OciHook),
     /// Add that hook to a container, and become its runtime: for Docker
     OciRuntime(OciRuntime),
+    /// Fence pods by their annotations: a plugin of containerd's and CRI-O's
+    NriPlugin(NriPlugin),
     /// Fence a guest that libvirt starts, from its first instruction; a hook of libvirt's
     LibvirtHook(LibvirtHook),
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped

@@ -11,6 +11,7 @@ mod logging;
 pub mod logs;
 pub mod metrics;
 mod named;
+mod nri;
 mod oci;
 pub mod policy;
 pub mod ps;
@@ -73,6 +74,7 @@ fn follow(cli: &Cli) -> Result<u8> {
         Verb::Verify(options) => verify::run(options).map(|never| match never {}),
         Verb::OciHook(options) => oci::hook::run(options, &paths).map(|()| 0),
         Verb::OciRuntime(options) => oci::runtime::run(options).map(|never| match never {}),
+        Verb::NriPlugin(options) => nri::run(options, &paths).map(|()| 0),
         Verb::LibvirtHook(options) => libvirt::run(options, &paths).map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::DeadMan { name } => dead_man::run(name, &paths).map(|()| 0),

@@ -8,6 +8,7 @@ pub mod libvirt;
 mod living;
 pub mod members;
 mod not_running;
+pub mod nri;
 pub mod oci;
 mod process;
 pub mod shared;

@@ -3,6 +3,7 @@
 //! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt, and another
 //! LXC.
 
+mod cri;
 mod libvirt;
 mod lxc;
 
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 pub use self::{
+    cri::{NRI_SOCKET, PODS_GATEWAY, Pod},
     libvirt::Control,
     lxc::{ADDRESS, GATEWAY},
 };

@@ -11,6 +11,7 @@ mod inside;
 mod killed;
 mod libvirt;
 mod lxc;
+mod nri;
 mod podman;
 mod published;
 mod unit;

@@ -13,15 +13,15 @@ use crate::{
     fence::registry::Fences,
     workload::{
         Target,
-        oci::{annotations, state::State},
+        oci::{
+            annotations,
+            attach::{name, words},
+            state::State,
+        },
         uplink::IN_A_FENCE,
         words_of_started,
     },
 };
-
-/// The length of the ids that engines make, and how much of one is the name of a fence.
-const ID: usize = 64;
-const SHORT: usize = 12;
 
 /// Runs `oci-hook`.
 ///
@@ -40,7 +40,9 @@ fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
     require_root()?;
     check_namespace(&fs::read_to_string(USERS).unwrap_or_default())?;
     let state = State::read(stdin())?;
-    let asked = annotations::options(&state.annotations, options.trust_annotations)?;
+    // A container that has run was trusted.
+    let is_trusted = options.trust_annotations || options.stage == Stage::Poststop;
+    let asked = annotations::options(&state.annotations, is_trusted)?;
     match options.stage {
         Stage::CreateRuntime => {
             let attach = to_attach(&state, &options.options, &asked)?;
@@ -53,7 +55,7 @@ fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
                 .map(|_| ())
                 .with_context(|| format!("the container {} is not fenced", state.id))
         }
-        Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),
+        Stage::Poststop => remove(&state, name(&state.id, &asked), paths),
     }
 }
 
@@ -71,51 +73,26 @@ fn check_namespace(users: &str) -> Result<()> {
     Ok(())
 }
 
-/// The command line of `attach` for a container. Rules of annotations come first, except those that allow: these come
-/// last, so that no annotation overrides a rule of the hook that denies.
+/// The command line of `attach` for a container.
 fn to_attach(state: &State, options: &[String], asked: &[String]) -> Result<Attach> {
     let pid = state.first()?.to_string();
-    let name = name(state, asked)?;
-    let mut words = vec![
-        "qfence-user".to_owned(),
-        "--pid".into(),
-        pid,
-        "--detach".into(),
-    ];
-    let (allow, others): (Vec<_>, Vec<_>) = asked
-        .iter()
-        .filter(|word| !word.starts_with(NAME))
-        .cloned()
-        .partition(|word| word.starts_with("--allow="));
-    words.push(format!("{NAME}{name}"));
-    words.extend(others);
-    words.extend(options.iter().cloned());
-    words.extend(allow);
-    let line = Line::try_parse_from(words);
-    let line = line.context("cannot understand the options of the hook and the annotations")?;
-    Ok(line.attach)
+    check_name(name(&state.id, asked))?;
+    parse(words(["--pid", &pid], &state.id, options, asked))
+        .context("cannot understand the options of the hook and the annotations")
 }
 
-/// The beginning of the option with the name of the fence.
-const NAME: &str = "--name=";
+/// Parses the words after `attach`.
+pub(in crate::commands) fn parse(words: Vec<String>) -> Result<Attach, clap::Error> {
+    let program = "qfence-user".to_owned();
+    let line = Line::try_parse_from([program].into_iter().chain(words));
+    line.map(|line| line.attach)
+}
 
 /// The options of `attach` as a command line of their own.
 #[derive(Debug, Parser)]
 struct Line {
     #[command(flatten)]
     attach: Attach,
-}
-
-/// The name of the fence of a container, the same in both stages.
-fn name(state: &State, asked: &[String]) -> Result<String> {
-    let named = asked.iter().find_map(|word| word.strip_prefix(NAME));
-    let short = match state.id.get(..SHORT) {
-        Some(short) if state.id.len() == ID => short,
-        _ => &state.id,
-    };
-    let name = named.unwrap_or(short);
-    check_name(name)?;
-    Ok(name.to_owned())
 }
 
 /// Removes the fence of a container that has ended. There is none if the container was never fenced, and a fence of this

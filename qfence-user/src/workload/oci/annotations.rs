@@ -92,6 +92,12 @@ impl Kind {
     }
 }
 
+/// Whether an annotation asks for a fence, by its key.
+#[must_use]
+pub fn is_ours(key: &str) -> bool {
+    key == ASKS || key.starts_with(PREFIX)
+}
+
 /// The options of a fence that the annotations ask for.
 ///
 /// # Errors

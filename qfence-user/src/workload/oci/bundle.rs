@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// The hook that fences, and the one that removes the fence.
-const STAGES: [&str; 2] = ["createRuntime", "poststop"];
+pub const STAGES: [&str; 2] = ["createRuntime", "poststop"];
 
 /// Why hooks cannot be added.
 #[derive(Debug, thiserror::Error)]
@@ -28,20 +28,35 @@ pub struct Command<'a> {
 }
 
 impl Command<'_> {
-    fn at(&self, stage: &str) -> Value {
-        let mut args = vec![self.path.to_owned()];
-        args.extend(self.arguments.iter().map(ToString::to_string));
-        args.push(stage.to_owned());
+    /// Its words at a stage, with the path.
+    #[must_use]
+    pub fn words(&self, stage: &str) -> Vec<String> {
+        let mut words = self.without_options(stage);
         // The fence has its policy from the first stage.
         if stage == STAGES[0] {
-            args.extend(self.options.iter().cloned());
+            words.extend(self.options.iter().cloned());
         }
-        json!({ "path": self.path, "args": args })
+        words
+    }
+
+    fn without_options(&self, stage: &str) -> Vec<String> {
+        let mut words = vec![self.path.to_owned()];
+        words.extend(self.arguments.iter().map(ToString::to_string));
+        words.push(stage.to_owned());
+        words
+    }
+
+    /// Whether a hook is this command at a stage, with any options.
+    fn is_hook(&self, hook: &Value, stage: &str) -> bool {
+        let words = self.without_options(stage);
+        let args = hook["args"].as_array();
+        let begins = args.and_then(|args| args.get(..words.len()));
+        hook["path"] == self.path && begins.is_some_and(|begins| begins == words)
     }
 }
 
 /// The configuration of a bundle, `config.json`, with the command as its last hook of createRuntime and its first one of
-/// poststop. A command that is there already is not added again.
+/// poststop. It replaces the same command with other options: those of a plugin of the Node Resource Interface.
 ///
 /// # Errors
 /// If the configuration is not what the specification says.
@@ -58,10 +73,8 @@ pub fn with_hooks(config: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Bundl
         let list = list
             .as_array_mut()
             .ok_or_else(|| unexpected(&format!("hooks.{stage}")))?;
-        let hook = command.at(stage);
-        if list.contains(&hook) {
-            continue;
-        }
+        list.retain(|hook| !command.is_hook(hook, stage));
+        let hook = json!({ "path": command.path, "args": command.words(stage) });
         // Hooks before it may still change the container's network.
         let place = if stage == STAGES[0] { list.len() } else { 0 };
         list.insert(place, hook);
@@ -125,6 +138,23 @@ mod tests {
         assert_eq!(written["linux"], config["linux"]);
         // A second time nothing is added.
         assert_eq!(with(&written).unwrap(), written);
+    }
+
+    #[test]
+    fn the_hook_of_a_plugin_is_replaced_by_that_of_the_runtime() {
+        let create = ours("createRuntime", &["--profile=internet-only"]);
+        let stop = ours("poststop", &[]);
+        let plugins = ours("createRuntime", &["--profile=host", "--deny", "lan"]);
+        let mut foreign = plugins.clone();
+        foreign["path"] = json!("/opt/qfence-user");
+        let config = json!({
+            "hooks": { "createRuntime": [plugins, foreign], "poststop": [stop] },
+        });
+        let written = with(&config).unwrap();
+        assert_eq!(
+            written["hooks"],
+            json!({ "createRuntime": [foreign, create], "poststop": [stop] })
+        );
     }
 
     #[test]

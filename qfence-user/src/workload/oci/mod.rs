@@ -5,6 +5,7 @@
 //! anything of the image is executed (github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks").
 
 pub mod annotations;
+pub mod attach;
 pub mod bundle;
 pub mod resolver;
 pub mod runtime;

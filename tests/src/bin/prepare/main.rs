@@ -6,6 +6,7 @@
 //! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a cargo profile |
 //! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
 //! | `engines` | podman and Docker with what they need, 250 MB, unpacked under target/guest and not installed |
+//! | `cri` | a node of Kubernetes: containerd of Debian 13 with what it needs, 120 MB, likewise |
 //! | `libvirt` | libvirt with what it needs, 35 MB, likewise |
 //! | `lxc` | LXC with what it needs, 12 MB, likewise |
 //! | `resolvers` | programs and libraries that look names up, 10 MB, likewise |
@@ -20,7 +21,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tests::{
-    debian::{engines, libvirt, lxc, prometheus, resolvers},
+    debian::{cri, engines, libvirt, lxc, prometheus, resolvers},
     exit::exit_code,
     guest::image::image,
     probe,
@@ -42,6 +43,7 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("probe", profile) => probe::build(profile),
         ("image", "") => Ok(image()?.initramfs),
         ("engines", "") => engines(),
+        ("cri", "") => cri(),
         ("libvirt", "") => libvirt(),
         ("lxc", "") => lxc(),
         ("resolvers", "") => resolvers(),

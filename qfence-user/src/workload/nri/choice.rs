@@ -1,0 +1,249 @@
+//! Whether a container is to be fenced, and how it is made then.
+
+use std::collections::BTreeMap;
+
+use super::{
+    call::Refusal,
+    messages::{Adjustment, Container, Created, Hook, Hooks, Pod},
+};
+use crate::workload::oci::{annotations, bundle};
+
+/// How the plugin has containers fenced.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The path of qfence-user on the node.
+    pub program: String,
+    /// Whether annotations may widen what a container reaches.
+    pub is_trusting: bool,
+    /// The policy of the fences: options of `attach`.
+    pub options: Vec<String>,
+}
+
+/// What the annotations of a pod and of its container ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The annotations of qfence's.
+    pub annotations: BTreeMap<String, String>,
+    /// The options of `attach` that they are.
+    pub options: Vec<String>,
+}
+
+impl Choice {
+    /// What the annotations ask for; `None` if no fence.
+    ///
+    /// # Errors
+    /// If they cannot be heeded.
+    pub fn asked(&self, pod: &Pod, container: &Container) -> Result<Option<Asked>, Refusal> {
+        let mut all = BTreeMap::new();
+        for (key, value) in pod.annotations.iter().chain(&container.annotations) {
+            if !annotations::is_ours(key) {
+                continue;
+            }
+            let other = all.insert(key.clone(), value.clone());
+            if other.is_some_and(|other| other != *value) {
+                return Err(refused(
+                    pod,
+                    container,
+                    &format!("the annotation {key} of the pod and that of the container differ"),
+                ));
+            }
+        }
+        if all.is_empty() {
+            return Ok(None);
+        }
+        let options = annotations::options(&all, self.is_trusting)
+            .map_err(|error| refused(pod, container, &error.to_string()))?;
+        Ok(Some(Asked {
+            annotations: all,
+            options,
+        }))
+    }
+
+    /// How a container is made: with the hooks, and with the annotations, which the hooks read.
+    ///
+    /// # Errors
+    /// If it must not be made.
+    pub fn create(&self, pod: &Pod, container: &Container) -> Result<Created, Refusal> {
+        let Some(asked) = self.asked(pod, container)? else {
+            return Ok(Created::default());
+        };
+        // Another plugin of qfence's was asked before.
+        if self.is_hooked(container) {
+            return Ok(Created::default());
+        }
+        let mut added = asked.annotations;
+        added.retain(|key, _| !container.annotations.contains_key(key));
+        let [create, stop] = bundle::STAGES.map(|stage| self.hook(stage));
+        let hooks = Hooks {
+            create_runtime: vec![create],
+            poststop: vec![stop],
+        };
+        Ok(Created {
+            adjust: Some(Adjustment {
+                annotations: added,
+                hooks: Some(hooks),
+            }),
+        })
+    }
+
+    /// Whether a container must have a fence before it starts, and has no hook that would make it.
+    ///
+    /// # Errors
+    /// If it must not start.
+    pub fn is_missing(&self, pod: &Pod, container: &Container) -> Result<Option<Asked>, Refusal> {
+        let asked = self.asked(pod, container)?;
+        Ok(asked.filter(|_| !self.is_hooked(container)))
+    }
+
+    /// Whether a container has the hook that fences it.
+    #[must_use]
+    pub fn is_hooked(&self, container: &Container) -> bool {
+        let ours = self.hook(bundle::STAGES[0]);
+        // The options may be those of another plugin of qfence's.
+        let is_ours =
+            |hook: &Hook| hook.path == ours.path && hook.args.get(1..3) == ours.args.get(1..3);
+        let hooks = container.hooks.as_ref();
+        hooks.is_some_and(|hooks| hooks.create_runtime.iter().any(is_ours))
+    }
+
+    fn hook(&self, stage: &str) -> Hook {
+        let mut options = self.options.clone();
+        if self.is_trusting {
+            options.insert(0, "--trust-annotations".into());
+        }
+        let command = bundle::Command {
+            path: &self.program,
+            arguments: &["oci-hook"],
+            options: &options,
+        };
+        Hook {
+            path: self.program.clone(),
+            args: command.words(stage),
+        }
+    }
+}
+
+/// A container of a pod must not be made or started.
+#[must_use]
+pub fn refused(pod: &Pod, container: &Container, reason: &str) -> Refusal {
+    Refusal::of_container(format!(
+        "qfence: the container {} of the pod {}: {reason}",
+        container.name,
+        words(pod)
+    ))
+}
+
+/// A pod in words.
+#[must_use]
+pub fn words(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice() -> Choice {
+        Choice {
+            program: "/usr/local/bin/qfence-user".into(),
+            is_trusting: false,
+            options: vec!["--profile=host".into()],
+        }
+    }
+
+    fn pod(annotations: &[(&str, &str)]) -> Pod {
+        Pod {
+            name: "web".into(),
+            namespace: "shop".into(),
+            annotations: map(annotations),
+            ..Pod::default()
+        }
+    }
+
+    fn map(annotations: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        annotations.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_pod_with_an_annotation_gets_the_hooks_in_all_its_containers() {
+        let pod = pod(&[("qfence.deny", "lan"), ("other", "x"), ("qfencer", "x")]);
+        let created = choice().create(&pod, &Container::default()).unwrap();
+        let adjust = created.adjust.unwrap();
+        assert_eq!(adjust.annotations, map(&[("qfence.deny", "lan")]));
+        let hooks = adjust.hooks.unwrap();
+        let [create] = &hooks.create_runtime[..] else {
+            panic!("{hooks:?}")
+        };
+        let [stop] = &hooks.poststop[..] else {
+            panic!("{hooks:?}")
+        };
+        let program = "/usr/local/bin/qfence-user";
+        assert_eq!(create.path, program);
+        assert_eq!(
+            create.args,
+            [program, "oci-hook", "createRuntime", "--profile=host"]
+        );
+        assert_eq!(stop.args, [program, "oci-hook", "poststop"]);
+    }
+
+    #[test]
+    fn other_pods_are_left_alone() {
+        for annotations in [&[][..], &[("qfencer", "on"), ("x/qfence", "on")]] {
+            let created = choice().create(&pod(annotations), &Container::default());
+            assert_eq!(created, Ok(Created::default()));
+        }
+    }
+
+    #[test]
+    fn a_container_that_has_the_hook_does_not_get_it_twice() {
+        let pod = pod(&[("qfence", "on")]);
+        let mut container = Container::default();
+        let first = choice().create(&pod, &container).unwrap().adjust.unwrap();
+        assert!(choice().is_missing(&pod, &container).unwrap().is_some());
+        container.hooks = first.hooks;
+        container.annotations = first.annotations;
+        let mut other = choice();
+        other.options = vec!["--profile=internet-only".into()];
+        assert_eq!(other.create(&pod, &container), Ok(Created::default()));
+        assert_eq!(choice().is_missing(&pod, &container), Ok(None));
+        // Only this hook counts.
+        let hook = &mut container.hooks.as_mut().unwrap().create_runtime[0];
+        hook.args[2] = "poststop".into();
+        assert!(choice().is_missing(&pod, &container).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_heeded_keeps_the_container_from_being_made() {
+        for annotations in [
+            &[("qfence", "off")][..],
+            &[("qfence.alow", "any")],
+            &[("qfence.allow", "any")],
+            &[("qfence.deny", " ")],
+        ] {
+            let pod = pod(annotations);
+            let refused = choice().create(&pod, &Container::default()).unwrap_err();
+            assert!(refused.message().contains("shop/web"), "{refused:?}");
+            assert!(choice().is_missing(&pod, &Container::default()).is_err());
+        }
+        let container = Container {
+            annotations: map(&[("qfence.deny", "any")]),
+            ..Container::default()
+        };
+        let refused = choice().create(&pod(&[("qfence.deny", "lan")]), &container);
+        assert!(refused.unwrap_err().message().contains("differ"));
+    }
+
+    #[test]
+    fn trust_is_passed_on_to_both_hooks() {
+        let mut choice = choice();
+        choice.is_trusting = true;
+        let pod = pod(&[("qfence.allow", "any")]);
+        let created = choice.create(&pod, &Container::default()).unwrap();
+        let hooks = created.adjust.unwrap().hooks.unwrap();
+        assert_eq!(
+            hooks.create_runtime[0].args[2..],
+            ["createRuntime", "--trust-annotations", "--profile=host"]
+        );
+    }
+}

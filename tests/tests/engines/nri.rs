@@ -1,0 +1,215 @@
+//! containerd asks the plugin about each container of a pod, on a node without a cluster.
+
+use anyhow::{Context as _, Result};
+use qfence_user::probe::ProbeResult;
+use tests::{
+    engines::{NRI_SOCKET, PODS_GATEWAY, PROBE, Pod, Room},
+    probe::read_lines,
+    process::Process,
+    run::wait_until,
+};
+
+use super::{FOR_EVER, Scene};
+
+const PLUGIN: &str = "/opt/nri/plugins/10-qfence";
+
+const FENCED: (&str, &str) = ("qfence", "on");
+
+fn scene() -> Result<Scene> {
+    Scene::with(Room::with_cri)
+}
+
+/// Has containerd start the plugin of contrib/.
+fn install(scene: &Scene, plugin: &str) -> Result<()> {
+    scene.room.write(PLUGIN, plugin)?;
+    scene.room.output(&["chmod", "755", PLUGIN]).map(drop)
+}
+
+fn plugin() -> &'static str {
+    include_str!("../../../contrib/nri/10-qfence")
+}
+
+/// The attempts of a container that does nothing else.
+fn probe(scene: &Scene, pod: &Pod, name: &str) -> Result<Vec<ProbeResult>> {
+    let attempts = Scene::attempts(PODS_GATEWAY);
+    let attempts = attempts.iter().map(String::as_str);
+    let command: Vec<_> = [PROBE].into_iter().chain(attempts).collect();
+    let said = scene.room.run_container(pod, name, &command)?;
+    read_lines(&said).context(said)
+}
+
+/// Starts a container that waits.
+fn start(scene: &Scene, pod: &Pod, name: &str) -> Result<String> {
+    let id = scene.room.create_container(pod, name, &FOR_EVER)?;
+    let id = id.map_err(anyhow::Error::msg)?;
+    let started = scene.room.start_container(&id)?;
+    started.map_err(anyhow::Error::msg)?;
+    Ok(id)
+}
+
+/// The attempts in a container that runs.
+fn probe_in(scene: &Scene, id: &str) -> Result<Vec<ProbeResult>> {
+    let attempts = Scene::attempts(PODS_GATEWAY);
+    let attempts = attempts.iter().map(String::as_str);
+    let command: Vec<_> = [PROBE].into_iter().chain(attempts).collect();
+    read_lines(&scene.room.exec(id, &command)?)
+}
+
+fn assert_open(results: &[ProbeResult]) {
+    assert_eq!(results.len(), 6, "{results:?}");
+    for result in results {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+}
+
+fn assert_fenced(results: &[ProbeResult]) {
+    assert_eq!(results.len(), 6, "{results:?}");
+    for refused in &results[..4] {
+        assert!(refused.failed_with("ECONNREFUSED"), "{refused:?}");
+    }
+    for reached in &results[4..] {
+        assert!(reached.says("hello from"), "{reached:?}");
+    }
+}
+
+#[test]
+fn a_pod_with_the_annotation_is_fenced_from_its_first_instruction() -> Result<()> {
+    let scene = scene()?;
+    install(&scene, plugin())?;
+    let _containerd = scene.room.start_node()?;
+
+    let open = scene.room.run_pod("open", &[("other", "x")])?;
+    assert_open(&probe(&scene, &open, "main")?);
+    let arrived = scene.arrived();
+    assert_eq!(arrived, (4, 2), "control");
+
+    let pod = scene.room.run_pod("fenced", &[FENCED])?;
+    for container in ["first", "second"] {
+        let before = scene.arrived();
+        assert_fenced(&probe(&scene, &pod, container)?);
+        assert_eq!(scene.arrived(), (before.0, before.1 + 2), "{container}");
+        wait_until("the fence has ended with its container", || {
+            Ok(scene.fences()?.trim() == "[]")
+        })?;
+    }
+    let id = start(&scene, &pod, "third")?;
+    let fences = scene.fences()?;
+    assert!(fences.contains(&id[..12]), "{fences}");
+
+    // A rule of the annotations, beside those of the plugin.
+    let denied = scene
+        .room
+        .run_pod("denied", &[("qfence.deny", "udp:any")])?;
+    let results = probe(&scene, &denied, "main")?;
+    assert!(results[4].says("hello from"), "{results:?}");
+    assert!(results[5].failed_with("ECONNREFUSED"), "{results:?}");
+
+    for pod in [open, pod, denied] {
+        scene.room.remove_pod(&pod)?;
+    }
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_container_that_cannot_be_fenced_is_not_made_or_does_not_start() -> Result<()> {
+    let scene = scene()?;
+    let broken = plugin().replace("--profile host", "--profile nonsense");
+    assert_ne!(broken, plugin());
+    install(&scene, &broken)?;
+    let _containerd = scene.room.start_node()?;
+    let attempt = format!("tcp/{PODS_GATEWAY}/{}", super::PORT);
+    let command = [PROBE, &attempt];
+
+    for (name, annotation, reason) in [
+        ("off", ("qfence", "off"), "turn the fence off"),
+        ("unknown", ("qfence.alow", "any"), "no annotation"),
+        ("wide", ("qfence.allow", "any"), "widens"),
+    ] {
+        let pod = scene.room.run_pod(name, &[annotation])?;
+        let refused = scene.room.create_container(&pod, "main", &command)?;
+        let refused = refused.expect_err("it is refused");
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let pod = scene.room.run_pod("broken", &[FENCED])?;
+    let id = scene.room.create_container(&pod, "main", &command)?;
+    let id = id.map_err(anyhow::Error::msg)?;
+    let refused = scene.room.start_container(&id)?;
+    let refused = refused.expect_err("the hook fails");
+    assert!(refused.contains("nonsense"), "{refused}");
+    assert_eq!(scene.arrived(), (0, 0));
+
+    let open = scene.room.run_pod("open", &[])?;
+    scene.room.run_container(&open, "main", &command)?;
+    assert_eq!(scene.arrived(), (1, 0), "control");
+    scene.assert_nothing_left()
+}
+
+/// Starts a plugin that connects itself.
+fn connect(scene: &Scene, index: &str) -> Result<Process> {
+    let command = ["nri-plugin", "--socket", NRI_SOCKET, "--index", index];
+    scene
+        .room
+        .start_qfence(&[&command[..], &["--profile", "host"]].concat())
+}
+
+/// Waits until the plugin says that it has fenced a container that runs already.
+fn await_late(scene: &Scene, container: &str) -> Result<()> {
+    let line = format!("{container} has run without its fence until now");
+    let said = wait_until(&line, || Ok(scene.room.log_of_qfence().contains(&line)));
+    said.with_context(|| scene.room.log_of_qfence())
+}
+
+#[test]
+fn what_was_made_without_the_plugin_does_not_start_and_what_runs_is_fenced_late() -> Result<()> {
+    let scene = scene()?;
+    let _containerd = scene.room.start_node()?;
+    let pod = scene.room.run_pod("early", &[FENCED])?;
+    // Without the plugin the annotation has no effect.
+    let running = start(&scene, &pod, "running")?;
+    assert_open(&probe_in(&scene, &running)?);
+    let made = scene.room.create_container(&pod, "made", &FOR_EVER)?;
+    let made = made.map_err(anyhow::Error::msg)?;
+    let other = scene.room.run_pod("other", &[])?;
+    let unasked = start(&scene, &other, "main")?;
+
+    let _plugin = connect(&scene, "10")?;
+    await_late(&scene, "the container running of the pod tests/early")?;
+    assert_fenced(&probe_in(&scene, &running)?);
+    assert_open(&probe_in(&scene, &unasked)?);
+    let refused = scene.room.start_container(&made)?;
+    let refused = refused.expect_err("it has no fence");
+    assert!(refused.contains("has no fence"), "{refused}");
+
+    // containerd goes on without a plugin that was killed. The next one finds what was made meanwhile.
+    scene.room.kill_qfence()?;
+    let running = start(&scene, &pod, "meanwhile")?;
+    assert_open(&probe_in(&scene, &running)?);
+    let _plugin = connect(&scene, "10")?;
+    await_late(&scene, "the container meanwhile of the pod tests/early")?;
+    assert_fenced(&probe_in(&scene, &running)?);
+    Ok(())
+}
+
+#[test]
+fn a_plugin_outlives_containerd_and_two_fence_a_container_once() -> Result<()> {
+    let scene = scene()?;
+    install(&scene, plugin())?;
+    let _plugin = connect(&scene, "20")?;
+    let containerd = scene.room.start_node()?;
+    wait_until("both are registered", || {
+        let log = scene.room.containerd_log();
+        Ok(log.contains("10-qfence") && log.contains("20-qfence"))
+    })?;
+    let pod = scene.room.run_pod("twice", &[FENCED])?;
+    assert_fenced(&probe(&scene, &pod, "first")?);
+    scene.room.kill("containerd")?;
+    drop(containerd);
+    // The one that containerd started ends with it, and is not started again.
+    scene.room.output(&["rm", PLUGIN])?;
+    let _containerd = scene.room.start_node()?;
+    wait_until("the plugin is registered again", || {
+        Ok(scene.room.containerd_log().contains("20-qfence"))
+    })?;
+    assert_fenced(&probe(&scene, &pod, "second")?);
+    Ok(())
+}
