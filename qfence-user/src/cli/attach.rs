@@ -45,7 +45,7 @@ pub enum OnExit {
 }
 
 /// The target of `attach`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[group(id = "target", multiple = false)]
 pub struct TargetArgs {
     /// Fence the cgroup of a process
@@ -106,7 +106,7 @@ impl FromStr for Again {
 }
 
 /// `qfence-user attach`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
     after_help = NOTES,
     override_usage = "qfence-user attach --pid PID|--cgroup PATH|--unit NAME|--container NAME|--domain NAME|--device NAME [OPTIONS]"
@@ -131,6 +131,17 @@ pub struct Attach {
     /// A MAC address that the guests behind the devices may use; can be repeated [default: that of the first frame]
     #[arg(long, value_name = "MAC", requires = "device")]
     pub mac: Vec<Mac>,
+
+    /// Also fence the host's ends of the veth pairs in the target's own network namespace
+    ///
+    /// For guests in a pod or container whose frames leave by a tap device there, and not by sockets, as KubeVirt's do. Each such
+    /// device gets a fence of its own with the same policy, without a supervisor, that ends with the device.
+    #[arg(long, help_heading = "Target", requires = "target")]
+    pub pod_device: bool,
+
+    /// Whether the fence ends with its device. Not on the command line: the option above makes such fences.
+    #[arg(skip)]
+    pub ends_with_device: bool,
 
     /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
     ///

@@ -21,7 +21,7 @@ mod verify;
 
 use std::path::PathBuf;
 
-pub use attach::{Again, Attach, OnExit};
+pub use attach::{Again, Attach, OnExit, TargetArgs};
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
 pub use exec::{Closure, Exec, NewTap, YesNo};

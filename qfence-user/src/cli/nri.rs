@@ -13,6 +13,7 @@ Annotations of the pod:
   qfence=on              fence all containers of the pod
   qfence.deny=RULES      rules that come before those of the plugin, with blanks between them
   qfence.name=NAME       name of the fence, for a pod with one container [default: the first 12 characters of its id]
+  qfence.device=pod      also fence the node's ends of the pod's veth pairs (--pod-device)
   qfence.allow=RULES, qfence.profile=PROFILE, qfence.default=allow|deny
                          with --trust-annotations only: whoever may create pods can give them
 

@@ -12,6 +12,7 @@ Annotations of the container (podman run --annotation KEY=VALUE):
   qfence=on              fence the container
   qfence.name=NAME       name of the fence [default: the first 12 characters of the container's id]
   qfence.deny=RULES      rules that come before those of the hook, with blanks between them
+  qfence.device=pod      also fence the host's ends of the container's veth pairs (--pod-device)
   qfence.allow=RULES, qfence.profile=PROFILE, qfence.default=allow|deny
                          with --trust-annotations only: podman adds the annotations of an image to these
 

@@ -11,7 +11,7 @@ use crate::policy::{
 };
 
 /// The options that define a policy.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
     /// The rules that precede the profile's
     #[command(flatten)]

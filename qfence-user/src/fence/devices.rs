@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{Interfaces, if_nameindex, if_nametoindex};
 use qfence_common::frame::{LEARNS_MAC, REVERSED, SERVED};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,9 @@ pub struct FencedDevice {
     /// Whether it was made for the fence, and ends with it.
     #[serde(default)]
     pub is_made: bool,
+    /// Whether the fence ends with it.
+    #[serde(default)]
+    pub ends_fence: bool,
 }
 
 impl FencedDevice {
@@ -113,6 +116,16 @@ impl FencedDevice {
         deleted.with_context(|| format!("cannot delete the network device {}", self.name))
     }
 
+    /// Whether the fence has ended with it: it is gone. Devices of other network namespaces than this process's are not looked
+    /// at.
+    #[must_use]
+    pub fn has_ended_fence(&self) -> bool {
+        let has = |devices: Interfaces| devices.iter().any(|device| device.index() == self.index);
+        self.ends_fence
+            && netns().ok() == Some(self.netns)
+            && if_nameindex().is_ok_and(|devices| !has(devices))
+    }
+
     /// Why packets that the host's rules send to itself are not judged; `None` if they are, or if this process is in another
     /// network namespace and cannot know.
     #[must_use]
@@ -165,6 +178,7 @@ mod tests {
             learns_mac: false,
             learnt: None,
             is_made: false,
+            ends_fence: false,
         }
     }
 

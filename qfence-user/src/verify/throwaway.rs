@@ -70,6 +70,7 @@ impl ThrowAway {
             learns_mac: false,
             learnt: None,
             is_made: false,
+            ends_fence: false,
         };
         Self::with_devices(paths, &[], vec![device]).await
     }

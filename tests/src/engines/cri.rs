@@ -12,7 +12,7 @@ use messages::{
 };
 use prost::Message;
 
-use super::{FILES, Room};
+use super::{FILES, PROBE, Room};
 use crate::{
     debian,
     process::Process,
@@ -30,6 +30,9 @@ const IMAGE: &str = "localhost/tests/probe:latest";
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const LOGS: &str = "/run/pods";
 
+/// The runtime that containerd runs, on any machine.
+pub const RUNTIME: &str = "/usr/local/bin/runc-without-limits";
+
 /// The configuration of containerd.
 const CONFIG: &str = r#"version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -45,6 +48,10 @@ const CONFIG: &str = r#"version = 2
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = "/usr/local/bin/runc-without-limits"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.qfence]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.qfence.options]
+        BinaryName = "/usr/local/bin/qfence-runc"
 [plugins."io.containerd.nri.v1.nri"]
   disable = false
 "#;
@@ -135,6 +142,16 @@ impl Room {
 
     /// Starts the containers' part of a pod with annotations.
     pub fn run_pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+        self.run_pod_by("", name, annotations)
+    }
+
+    /// The same by a runtime of the configuration, as a runtime class chooses it.
+    pub fn run_pod_by(
+        &self,
+        runtime: &str,
+        name: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<Pod> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let config = PodConfig {
             metadata: Some(Metadata {
@@ -150,6 +167,7 @@ impl Room {
         };
         let request = RunPod {
             config: Some(config.clone()),
+            runtime: runtime.into(),
         };
         let answer = self.must("RunPodSandbox", &request)?;
         let id = Id::decode(&*answer)?.id;
@@ -204,6 +222,13 @@ impl Room {
         // Each line begins with its time, its stream and a tag.
         let texts = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
         Ok(texts.map(|text| format!("{text}\n")).collect())
+    }
+
+    /// Makes attempts in the network of the youngest pod, by a process of the node: in none of the pod's cgroups.
+    pub fn attempt_beside(&self, attempts: &[&str]) -> Result<String> {
+        let line = "exec nsenter --net=$(ls -t /var/run/netns/* | head -n 1) \"$@\"";
+        let probe = format!("{FILES}{PROBE}");
+        self.output(&[&["sh", "-c", line, "sh", &probe], attempts].concat())
     }
 
     /// Runs a command in a container that runs.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 pub use self::{
-    cri::{NRI_SOCKET, PODS_GATEWAY, Pod},
+    cri::{NRI_SOCKET, PODS_GATEWAY, Pod, RUNTIME},
     libvirt::Control,
     lxc::{ADDRESS, GATEWAY},
 };

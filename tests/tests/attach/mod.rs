@@ -12,6 +12,7 @@ mod opened;
 mod proof;
 mod refusals;
 pub(crate) mod scene;
+mod wires;
 
 use std::net::IpAddr;
 

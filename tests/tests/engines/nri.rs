@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;
 use tests::{
-    engines::{NRI_SOCKET, PODS_GATEWAY, PROBE, Pod, Room},
+    engines::{NRI_SOCKET, PODS_GATEWAY, PROBE, Pod, RUNTIME, Room},
     probe::read_lines,
     process::Process,
     run::wait_until,
 };
 
-use super::{FOR_EVER, Scene};
+use super::{FOR_EVER, Scene, SystemLog};
 
 const PLUGIN: &str = "/opt/nri/plugins/10-qfence";
 
@@ -212,4 +212,89 @@ fn a_plugin_outlives_containerd_and_two_fence_a_container_once() -> Result<()> {
     })?;
     assert_fenced(&probe(&scene, &pod, "second")?);
     Ok(())
+}
+
+#[test]
+fn a_pod_with_annotation_and_runtime_class_has_the_policy_of_the_class() -> Result<()> {
+    let scene = scene()?;
+    install(&scene, plugin())?;
+    let class = include_str!("../../../contrib/docker/qfence-runc");
+    let class = class.replace("runc=/usr/bin/runc", &format!("runc={RUNTIME}"));
+    let class = class.replace("--profile host", "--profile host --deny udp:any");
+    scene.room.write("/usr/local/bin/qfence-runc", &class)?;
+    let modes = ["chmod", "755", "/usr/local/bin/qfence-runc"];
+    scene.room.output(&modes)?;
+    let _containerd = scene.room.start_node()?;
+    for (name, annotations) in [("both", &[FENCED][..]), ("class", &[])] {
+        let pod = scene.room.run_pod_by("qfence", name, annotations)?;
+        let results = probe(&scene, &pod, "main")?;
+        for refused in [&results[..4], &results[5..]].concat() {
+            assert!(refused.failed_with("ECONNREFUSED"), "{name}: {refused:?}");
+        }
+        assert!(results[4].says("hello from"), "{name}: {results:?}");
+        scene.room.remove_pod(&pod)?;
+    }
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn annotations_that_widen_the_policy_are_heeded_by_a_plugin_that_trusts_them() -> Result<()> {
+    let scene = scene()?;
+    let trusting = plugin().replace("nri-plugin", "nri-plugin --trust-annotations");
+    assert_ne!(trusting, plugin());
+    install(&scene, &trusting)?;
+    let _containerd = scene.room.start_node()?;
+    let log = SystemLog::listen(&scene)?;
+    let allowed = format!("tcp:{PODS_GATEWAY}:{}", super::PORT);
+    let pod = scene.room.run_pod("wide", &[("qfence.allow", &allowed)])?;
+    let results = probe(&scene, &pod, "main")?;
+    for (number, result) in results.iter().enumerate() {
+        // The third is TCP to the gateway, and the last two are the internet.
+        let is_open = number == 2 || number > 3;
+        assert_eq!(result.is_reached(), is_open, "{result:?}");
+    }
+    scene.room.remove_pod(&pod)?;
+    let said = log.messages();
+    assert!(
+        said.contains("of the pod tests/wide is made with a fence"),
+        "{said}"
+    );
+    assert!(!said.contains("error"), "{said}");
+    scene.assert_nothing_left()
+}
+
+/// What passes the pod's wire is judged too: sockets that are in no cgroup of the pod, as the frames of a guest.
+#[test]
+fn the_wire_of_a_pod_is_fenced_as_long_as_the_pod_lives() -> Result<()> {
+    let scene = scene()?;
+    install(&scene, plugin())?;
+    let _containerd = scene.room.start_node()?;
+    let attempts = Scene::attempts(PODS_GATEWAY);
+    let attempts: Vec<_> = attempts.iter().map(String::as_str).collect();
+    let beside = || -> Result<Vec<ProbeResult>> {
+        let timeout = ["--timeout-ms", "500"];
+        read_lines(
+            &scene
+                .room
+                .attempt_beside(&[&timeout, &attempts[..]].concat())?,
+        )
+    };
+    let pod = scene.room.run_pod("sockets", &[FENCED])?;
+    start(&scene, &pod, "main")?;
+    assert_open(&beside()?);
+    scene.room.remove_pod(&pod)?;
+
+    let pod = scene.room.run_pod("wire", &[("qfence.device", "pod")])?;
+    for container in ["first", "second"] {
+        assert_fenced(&probe(&scene, &pod, container)?);
+        let before = scene.arrived();
+        for (number, result) in beside()?.into_iter().enumerate() {
+            assert_eq!(result.is_reached(), number > 3, "{container}: {result:?}");
+        }
+        assert_eq!(scene.arrived(), (before.0, before.1 + 2), "{container}");
+    }
+    let fences = scene.fences()?;
+    assert!(fences.contains("device veth"), "{fences}");
+    scene.room.remove_pod(&pod)?;
+    scene.assert_nothing_left()
 }

@@ -34,6 +34,9 @@ pub(super) fn find(options: &Attach, guests: &[Guest]) -> Result<Vec<FencedDevic
         devices.push(guest.to_fence(&found, here)?);
     }
     ensure_room(&devices)?;
+    for device in &mut devices {
+        device.ends_fence = options.ends_with_device;
+    }
     Ok(devices)
 }
 

@@ -12,6 +12,7 @@ mod restart;
 mod sockets;
 mod supervise;
 mod target;
+mod wires;
 
 use std::{fmt::Display, path::PathBuf};
 
@@ -86,6 +87,20 @@ pub(super) fn run_on(
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
+    if options.pod_device {
+        let target = target.context("--pod-device needs a target")?;
+        wires::fence(options, target, paths)?;
+    }
+    fence_one(options, target, guests, open, paths)
+}
+
+fn fence_one(
+    options: &Attach,
+    target: Option<&Target>,
+    guests: &[Guest],
+    open: Option<u64>,
+    paths: &Paths,
+) -> Result<Outcome> {
     let policy = resolve::policy(
         &options.policy,
         options.dns,

@@ -84,9 +84,7 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
         "this process is in the cgroup {}: run qfence from elsewhere",
         path.display()
     );
-    // A process whose first thread has ended shows no namespace.
-    let shows = |pid: &Pid| paths.proc.join(pid.to_string()).join("ns/net").exists();
-    let first = workload.pid.or(cgroup.pids()?.into_iter().find(shows));
+    let first = first(&workload, &cgroup, paths)?;
     let made_outside = match first {
         Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root()),
         None => Ok(None),
@@ -108,6 +106,26 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
         cgroup,
         id,
     })
+}
+
+/// The first process of a workload, or any in its cgroup.
+fn first(workload: &Workload, cgroup: &Cgroup, paths: &Paths) -> Result<Option<Pid>> {
+    // A process whose first thread has ended shows no namespace.
+    let shows = |pid: &Pid| paths.proc.join(pid.to_string()).join("ns/net").exists();
+    Ok(workload.pid.or(cgroup.pids()?.into_iter().find(shows)))
+}
+
+/// A process of a target, whose namespaces are those of the target.
+///
+/// # Errors
+/// If the target does not exist, or has no process.
+pub(super) fn process(target: &Target, paths: &Paths) -> Result<(Workload, Pid)> {
+    let hierarchy = Hierarchy::find(&paths.mountinfo)?;
+    let workload = workload::find(target, paths)?;
+    let cgroup = hierarchy.other(&threaded_domain(&hierarchy, &workload.cgroup)?);
+    let first = first(&workload, &cgroup, paths)?;
+    let first = first.with_context(|| format!("{} has no process", workload.words()))?;
+    Ok((workload, first))
 }
 
 /// The cgroup with all threads of the processes in a cgroup: a socket belongs to the cgroup of the thread that makes it

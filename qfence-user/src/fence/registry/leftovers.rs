@@ -82,7 +82,8 @@ impl Locked<'_> {
             let place = all.place(&name);
             let id = place.id()?;
             let is_seen = id.is_some() || !place.is_own();
-            if is_seen && (all.is_supervised(&name)? || place.is_in_use()?) {
+            let is_used = place.is_in_use()? && !all.has_ended_with_devices(&name);
+            if is_seen && (all.is_supervised(&name)? || is_used) {
                 continue;
             }
             if id.is_none() {

@@ -7,7 +7,11 @@ use nix::unistd::Pid;
 use qfence_common::Hook;
 
 use super::{Fences, whereabouts::Whereabouts};
-use crate::{fence::description::Description, kernel::snapshot::Snapshot, policy::Policy};
+use crate::{
+    fence::{description::Description, devices::FencedDevice},
+    kernel::snapshot::Snapshot,
+    policy::Policy,
+};
 
 /// The condition of a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -185,6 +189,14 @@ impl Fences {
             .read(name)
             .is_none_or(|found| !found.devices.is_empty());
         Ok(!has_devices && self.condition_of(name)? == Condition::Orphaned)
+    }
+
+    /// Whether a fence ends with its devices, and they are gone.
+    pub(super) fn has_ended_with_devices(&self, name: &str) -> bool {
+        let devices = self.descriptions.read(name).map(|found| found.devices);
+        devices.is_some_and(|devices| {
+            !devices.is_empty() && devices.iter().all(FencedDevice::has_ended_fence)
+        })
     }
 
     fn condition_of(&self, name: &str) -> Result<Condition> {

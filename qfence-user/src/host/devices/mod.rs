@@ -2,6 +2,7 @@
 
 mod change;
 mod follow;
+pub mod pairs;
 pub mod tap;
 
 use std::{

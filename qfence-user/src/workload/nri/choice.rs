@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_is_passed_on_to_both_hooks() {
+    fn trust_is_passed_on_to_the_hook() {
         let mut choice = choice();
         choice.is_trusting = true;
         let pod = pod(&[("qfence.allow", "any")]);

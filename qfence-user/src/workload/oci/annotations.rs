@@ -7,6 +7,7 @@
 //! | `qfence.profile` | the profile |
 //! | `qfence.deny`, `qfence.allow` | rules, with blanks between them |
 //! | `qfence.default` | `allow` or `deny` |
+//! | `qfence.device` | `pod`: fence the host's ends of the container's veth pairs too |
 //!
 //! Podman adds the annotations of the image to those of its command line, so they are not the administrator's alone.
 //! Only those that take something away are heeded unless the hook trusts all.
@@ -30,7 +31,7 @@ const LONGEST: usize = 64;
 pub enum AnnotationError {
     /// There is no such annotation.
     #[error(
-        "there is no annotation {0:?}: qfence has qfence.name, .profile, .deny, .allow and .default"
+        "there is no annotation {0:?}: qfence has qfence.name, .profile, .deny, .allow, .default and .device"
     )]
     Unknown(String),
     /// It asks for no fence.
@@ -42,6 +43,9 @@ pub enum AnnotationError {
     /// It has no value.
     #[error("the annotation {0} is empty: give it a value, or leave it out")]
     Empty(String),
+    /// It names devices that are not known.
+    #[error("the annotation qfence.device has the value `pod`, and not {0:?}")]
+    Device(String),
     /// It is a name that could pass for another, or for more than a name, where names are shown.
     #[error(
         "the annotation {0}: {1:?} cannot be the name of a fence: there, it has at most {LONGEST} letters of ASCII, digits, \
@@ -64,16 +68,21 @@ enum Kind {
     Deny,
     Allow,
     Default,
+    Device,
 }
+
+/// The value of the annotation for devices.
+const POD: &str = "pod";
 
 impl Kind {
     /// In the order in which the options are given. Rules that deny come first, because the first match decides.
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Name,
         Self::Profile,
         Self::Deny,
         Self::Allow,
         Self::Default,
+        Self::Device,
     ];
 
     const fn word(self) -> &'static str {
@@ -83,12 +92,13 @@ impl Kind {
             Self::Deny => "deny",
             Self::Allow => "allow",
             Self::Default => "default",
+            Self::Device => "device",
         }
     }
 
     /// Whether it can only take away from what the container may reach.
     const fn is_harmless(self) -> bool {
-        matches!(self, Self::Name | Self::Deny)
+        matches!(self, Self::Name | Self::Deny | Self::Device)
     }
 }
 
@@ -124,6 +134,9 @@ pub fn options(
         if kind == Kind::Name && !is_name(value.trim()) {
             return Err(AnnotationError::Name(key.clone(), value.clone()));
         }
+        if kind == Kind::Device && value.trim() != POD {
+            return Err(AnnotationError::Device(value.clone()));
+        }
         if !are_trusted && !kind.is_harmless() {
             return Err(AnnotationError::Untrusted(key.clone(), kind.word()));
         }
@@ -140,6 +153,7 @@ pub fn options(
                 let rules = value.split_whitespace();
                 options.extend(rules.map(|rule| format!("{option}={rule}")));
             }
+            Kind::Device => options.push("--pod-device".into()),
             Kind::Name | Kind::Profile | Kind::Default => {
                 options.push(format!("{option}={}", value.trim()));
             }
@@ -231,6 +245,16 @@ mod tests {
             of(&[("qfence.deny", "lan")], false).unwrap(),
             ["--deny=lan"]
         );
+    }
+
+    #[test]
+    fn devices_are_those_of_the_pod() {
+        let given = of(&[("qfence.device", " pod ")], false);
+        assert_eq!(given.unwrap(), ["--pod-device"]);
+        for value in ["eth0", "pod eth0", "Pod"] {
+            let error = of(&[("qfence.device", value)], true);
+            assert_eq!(error, Err(AnnotationError::Device(value.into())));
+        }
     }
 
     #[test]

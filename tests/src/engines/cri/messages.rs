@@ -46,6 +46,8 @@ pub(super) struct PodLinux {
 pub(super) struct RunPod {
     #[prost(message, optional, tag = "1")]
     pub(super) config: Option<PodConfig>,
+    #[prost(string, tag = "2")]
+    pub(super) runtime: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,254 @@
+//! `attach --pod-device`: a guest in a pod whose frames leave by a tap device, connected as KubeVirt does it (by its bindings
+//! masquerade and bridge), reaches the internet, and nothing of the node. Its ports answer the node.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence},
+    listener::Listeners,
+    namespace::Namespace,
+    probe::{self, ProbeResult},
+    run::to_end,
+    shell::Shell,
+    tap::{Header, Tap, relay::Relay},
+    world::{HOST_V4, SERVER_V4},
+};
+
+use super::{
+    netns::{GATEWAY, PORT, Pod, attempt},
+    scene::{Place, attach},
+};
+
+/// The node's end of the pod's wire, and the address of the pod.
+const DEVICE: &str = "pod0";
+const OWN: &str = "10.77.0.2";
+
+/// The pod's network as the binding `masquerade` makes it.
+const MASQUERADE: &str = "set -e
+ip link add k6t-eth0 address 02:00:00:00:00:00 type bridge
+ip address add 10.0.2.1/24 dev k6t-eth0
+ip link set k6t-eth0 up
+ip link set tap0 master k6t-eth0 up
+echo 1 > /proc/sys/net/ipv4/ip_forward
+nft -f - <<RULES
+table ip nat {
+    chain prerouting { type nat hook prerouting priority -100; iifname eth0 dnat to 10.0.2.2; }
+    chain postrouting { type nat hook postrouting priority 100; ip saddr 10.0.2.2 masquerade; }
+}
+RULES
+echo made";
+
+/// The same by the binding `bridge`: the guest has the pod's addresses.
+const BRIDGE: &str = "set -e
+ip link add k6t-eth0 type bridge
+ip address flush dev eth0
+ip link set eth0 address 02:00:00:00:00:99 master k6t-eth0
+ip link set tap0 master k6t-eth0 up
+ip link set k6t-eth0 up
+echo made";
+
+/// A guest behind a tap device in a pod.
+struct Guest {
+    pod: Pod,
+    /// A shell in the pod's network, and the address of its card before the binding.
+    beside: Shell,
+    mac: String,
+    is_bridged: bool,
+    machine: Namespace,
+    host: Listeners,
+    _internet: Listeners,
+    _served: Listeners,
+    _relay: Relay,
+}
+
+impl Guest {
+    /// Makes one. `addresses` are the lines for `ip` in the guest; MAC is that of the pod's eth0.
+    fn new(label: &str, binding: &str, addresses: &str) -> Result<Self> {
+        let mut pod = Pod::new(label)?;
+        let host = pod.world.host.clone();
+        let show = "ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'";
+        let mac = pod.shell.ask(show)?.join("");
+        ensure!(mac.len() == 17, "{mac:?}");
+        let tap = host.run(|| Tap::open("tap0", Header::None))?;
+        let pid = pod.shell.pid()?;
+        host.ip(&format!("link set tap0 netns {pid}"))?;
+        let mut beside = pod.beside()?;
+        let said = beside.ask(binding)?;
+        ensure!(said == ["made"], "{said:?} {}", beside.stderr());
+        let machine = Namespace::new()?;
+        let relay = Relay::join(tap, &machine, Header::None)?;
+        machine.ip_batch(&format!(
+            "link set lo up\n{}",
+            addresses.replace("MAC", &mac)
+        ))?;
+        let address = if binding == BRIDGE { OWN } else { "10.0.2.2" };
+        machine.await_local(&[address.parse()?])?;
+        Ok(Self {
+            host: Listeners::everywhere(&host, PORT)?,
+            _internet: Listeners::everywhere(&pod.world.internet, PORT)?,
+            _served: Listeners::everywhere(&machine, PORT)?,
+            machine,
+            beside,
+            mac,
+            is_bridged: binding == BRIDGE,
+            pod,
+            _relay: relay,
+        })
+    }
+
+    fn attempt(&self, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
+        let of = |address: &&str| ["tcp", "udp"].map(|kind| format!("{kind}/{address}/{PORT}"));
+        let attempts: Vec<_> = addresses.iter().flat_map(of).collect();
+        let words = attempts.iter().map(String::as_str);
+        let words: Vec<_> = ["--timeout-ms", "500"].into_iter().chain(words).collect();
+        probe::run(&self.machine, &words)
+    }
+
+    /// Whether the guest reaches the node: everything or nothing, and the internet in any case. The node reaches the guest.
+    fn reaches_node(&self) -> Result<bool> {
+        let before = self.host.arrivals().len();
+        let (node, internet) = (HOST_V4.to_string(), SERVER_V4.to_string());
+        let outside = self.attempt(&[&internet])?;
+        ensure!(outside.iter().all(ProbeResult::is_reached), "{outside:?}");
+        let liveness = [format!("tcp/{OWN}/{PORT}"), format!("udp/{OWN}/{PORT}")];
+        let liveness = liveness.each_ref().map(String::as_str);
+        let liveness = probe::run(&self.pod.world.host, &liveness)?;
+        ensure!(liveness.iter().all(ProbeResult::is_reached), "{liveness:?}");
+        let results = self.attempt(&[GATEWAY, &node])?;
+        let reached = results.iter().filter(|one| one.is_reached()).count();
+        ensure!(reached == 0 || reached == results.len(), "{results:?}");
+        let mut calls = results.iter().filter(|one| one.probe.starts_with("tcp"));
+        let refused = calls.all(|call| call.failed_with("ECONNREFUSED"));
+        ensure!(reached > 0 || refused, "{results:?}");
+        let arrived = self.host.arrivals().len() - before;
+        ensure!(arrived == reached, "{arrived} {results:?}");
+        Ok(reached > 0)
+    }
+
+    /// Fences the wire too, with the address that the card has when the pod's containers start.
+    fn attach_wire(&mut self, fence: &Fence, place: &str) -> Result<String> {
+        let set = |mac: &str| format!("ip link set eth0 address {mac}");
+        if self.is_bridged {
+            self.beside.ask(&set(&self.mac))?;
+        }
+        let said = self.attach(fence, place, &["--pod-device"])?;
+        if self.is_bridged {
+            self.beside.ask(&set("02:00:00:00:00:99"))?;
+        }
+        Ok(said)
+    }
+
+    fn attach(&self, fence: &Fence, place: &str, options: &[&str]) -> Result<String> {
+        // The guest is no process of the pod, as QEMU is.
+        let words = ["--cgroup", place, "--detach", "--allow-unfenced-net"];
+        let words = [&words[..], options].concat();
+        let ended = attach(fence, &self.pod.world.host, &words)?;
+        ensure!(ended.code() == Some(0), "{ended:?}");
+        Ok(ended.stderr)
+    }
+
+    /// Runs qfence on the node.
+    fn qfence(&self, words: &[&str]) -> Result<String> {
+        let mut command = self.pod.world.host.command(qfence()?);
+        command.args(words);
+        let ended = to_end(command)?;
+        ensure!(ended.code() == Some(0), "{ended:?}");
+        Ok(ended.stdout)
+    }
+
+    /// The name of the fence of the pod's wire.
+    fn wire(&self) -> Result<Option<String>> {
+        let rows: Vec<Value> = serde_json::from_str(&self.qfence(&["ps", "--json"])?)?;
+        let mut rows = rows.into_iter();
+        let found = rows.find(|row| row["devices"] == serde_json::json!([DEVICE]));
+        Ok(found.and_then(|row| Some(row["name"].as_str()?.to_owned())))
+    }
+
+    /// The first container of the pod is fenced, and then a second one; the first ends.
+    fn is_fenced_as_long_as_the_pod(mut self) -> Result<()> {
+        assert!(self.reaches_node()?, "control");
+        let first = Fence::new("first")?;
+        let place = self.pod.place.path().display().to_string();
+        self.attach(&first, &place, &[])?;
+        assert!(
+            self.reaches_node()?,
+            "a fence at the cgroup does not see the guest"
+        );
+        self.qfence(&["rm", first.name()])?;
+
+        self.attach_wire(&first, &place)?;
+        assert!(!self.reaches_node()?);
+        let wire = self.wire()?.context("the wire has a fence")?;
+        let record = self.qfence(&["logs", &wire])?;
+        assert!(record.contains(GATEWAY), "{record}");
+
+        let second = Fence::new("second")?;
+        let other = Place::new(&second)?;
+        let mut sleeper = self.pod.beside()?;
+        other.add(sleeper.pid()?)?;
+        let said = self.attach_wire(&second, &other.path().display().to_string())?;
+        assert!(
+            said.contains(&format!("is of the fence {wire} already")),
+            "{said}"
+        );
+        self.qfence(&["rm", first.name()])?;
+        assert!(!self.reaches_node()?);
+        self.qfence(&["rm", second.name()])?;
+        assert!(!self.reaches_node()?);
+
+        // The pod ends.
+        self.pod.world.host.ip("link delete pod0")?;
+        assert_eq!(self.wire()?, None);
+        assert!(!Path::new("/sys/fs/bpf/qfence").join(wire).exists());
+        drop(sleeper);
+        other.remove()
+    }
+}
+
+#[test]
+fn a_guest_behind_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
+    let addresses =
+        "link set eth0 up\naddress add 10.0.2.2/24 dev eth0\nroute add default via 10.0.2.1\n";
+    Guest::new("masquerade", MASQUERADE, addresses)?.is_fenced_as_long_as_the_pod()
+}
+
+#[test]
+fn a_guest_with_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
+    let addresses = "link set eth0 address MAC\nlink set eth0 up\naddress add 10.77.0.2/24 dev eth0\n\
+         route add default via 10.77.0.1\n";
+    Guest::new("bridged", BRIDGE, addresses)?.is_fenced_as_long_as_the_pod()
+}
+
+/// Nothing is left unfenced in silence.
+#[test]
+fn a_pod_whose_network_does_not_pass_the_node_is_refused() -> Result<()> {
+    let mut pod = Pod::new("elsewhere")?;
+    let refused = |pod: &Pod, reason: &str| -> Result<()> {
+        let path = pod.place.path().display().to_string();
+        let words = ["--cgroup", &path, "--detach", "--pod-device"];
+        let ended = attach(&pod.fence, &pod.world.host, &words)?;
+        ensure!(ended.code() == Some(125), "{ended:?}");
+        ensure!(ended.stderr.contains(reason), "{ended:?}");
+        Ok(())
+    };
+    let said = pod
+        .shell
+        .ask("ip link add other0 link eth0 type macvlan && ip link set other0 up && echo made")?;
+    ensure!(said == ["made"], "{said:?}");
+    refused(&pod, "other0 is a device of the kind macvlan")?;
+    pod.shell.ask("ip link delete other0; echo deleted")?;
+
+    // The other end of its wire is in a third namespace.
+    let other = Namespace::new()?;
+    let to = other.path().display().to_string();
+    pod.world
+        .host
+        .ip(&format!("link set {DEVICE} netns {to}"))?;
+    refused(&pod, "eth0 is a veth device")?;
+    pod.shell.ask("ip link delete eth0; echo deleted")?;
+    refused(&pod, "has no veth pair")?;
+    assert!(!attempt(&mut pod.shell, &[GATEWAY])?.is_empty());
+    Ok(())
+}
