@@ -185,8 +185,8 @@ pub const DENY_RETVAL: &str = "DENY_RETVAL";
 /// The global that allows raw, UDP-Lite and L2TP sockets: 0 or 1.
 pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
-/// The global that allows devices in [`crate::device`]: 0, [`crate::device::ALLOW_ALL`] or
-/// [`crate::device::ALLOW_VHOST_NET`].
+/// The global that allows devices in [`crate::device`]: 0, [`crate::device::ALLOW_ALL`],
+/// [`crate::device::ALLOW_VHOST_NET`] or [`crate::device::ALLOW_TAPS`].
 pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 
 /// The global for the offsets in the kernel's types at which the names of Unix sockets are found:

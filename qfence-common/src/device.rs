@@ -40,6 +40,9 @@ pub const ALLOW_ALL: u32 = 1;
 /// As above: [`VHOST_NET`] may be opened. It attaches only to devices whose descriptors the process has.
 pub const ALLOW_VHOST_NET: u32 = 2;
 
+/// As above: [`TUN`] and [`VHOST_NET`] may be opened. The frames of their devices leave by a device that is fenced.
+pub const ALLOW_TAPS: u32 = 3;
+
 /// Whether a character device must not be opened, if the global has this value.
 #[must_use]
 #[inline(always)]
@@ -47,6 +50,7 @@ pub const fn is_refused(allowed: u32, major: u32, minor: u32) -> bool {
     let is_excepted = match allowed {
         ALLOW_ALL => true,
         ALLOW_VHOST_NET => major == VHOST_NET.major && minor == VHOST_NET.minor,
+        ALLOW_TAPS => major == TUN.major && (minor == TUN.minor || minor == VHOST_NET.minor),
         _ => false,
     };
     is_forbidden(major, minor) && !is_excepted
@@ -137,7 +141,8 @@ mod tests {
     fn an_exception_is_for_one_device_or_for_all() {
         for device in FORBIDDEN {
             let refused = |allowed| is_refused(allowed, device.major, device.minor);
-            assert!(refused(0) && refused(3) && !refused(ALLOW_ALL));
+            assert!(refused(0) && refused(4) && !refused(ALLOW_ALL));
+            assert_eq!(refused(ALLOW_TAPS), device == VHOST_VSOCK, "{device:?}");
             assert_eq!(refused(ALLOW_VHOST_NET), device != VHOST_NET, "{device:?}");
         }
         assert!(!is_refused(0, 1, 3));

@@ -135,7 +135,8 @@ pub struct Attach {
     /// Also fence the host's ends of the veth pairs in the target's own network namespace
     ///
     /// For guests in a pod or container whose frames leave by a tap device there, and not by sockets, as KubeVirt's do. Each such
-    /// device gets a fence of its own with the same policy, without a supervisor, that ends with the device.
+    /// device gets a fence of its own with the same policy, without a supervisor, that ends with the device. /dev/net/tun and
+    /// /dev/vhost-net may be opened in the target then.
     #[arg(long, help_heading = "Target", requires = "target")]
     pub pod_device: bool,
 

@@ -74,7 +74,7 @@ use own_program::Source;
 use proof_sockets::ProofSockets;
 use qfence_common::{
     Hook,
-    device::{ALLOW_ALL, ALLOW_VHOST_NET},
+    device::{ALLOW_ALL, ALLOW_TAPS, ALLOW_VHOST_NET},
     flow::{BY_CGROUP, TOGETHER},
     frame::{ANSWER_PROHIBITED, ANSWER_UNREACHABLE, DROP_SILENTLY},
 };
@@ -130,6 +130,8 @@ pub enum NetworkDevices {
     None,
     /// /dev/vhost-net: it attaches only to devices whose descriptors the process has.
     VhostNet,
+    /// That, and /dev/net/tun: what leaves by their devices passes another one, which is fenced.
+    Taps,
     /// All.
     All,
 }
@@ -140,6 +142,7 @@ impl NetworkDevices {
         match self {
             Self::None => 0,
             Self::VhostNet => ALLOW_VHOST_NET,
+            Self::Taps => ALLOW_TAPS,
             Self::All => ALLOW_ALL,
         }
     }

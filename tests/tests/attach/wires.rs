@@ -167,7 +167,7 @@ impl Guest {
     }
 
     /// The first container of the pod is fenced, and then a second one; the first ends.
-    fn is_fenced_as_long_as_the_pod(mut self) -> Result<()> {
+    fn stays_fenced_with_the_pod(mut self) -> Result<()> {
         assert!(self.reaches_node()?, "control");
         let first = Fence::new("first")?;
         let place = self.pod.place.path().display().to_string();
@@ -211,14 +211,14 @@ impl Guest {
 fn a_guest_behind_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
     let addresses =
         "link set eth0 up\naddress add 10.0.2.2/24 dev eth0\nroute add default via 10.0.2.1\n";
-    Guest::new("masquerade", MASQUERADE, addresses)?.is_fenced_as_long_as_the_pod()
+    Guest::new("masquerade", MASQUERADE, addresses)?.stays_fenced_with_the_pod()
 }
 
 #[test]
 fn a_guest_with_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
     let addresses = "link set eth0 address MAC\nlink set eth0 up\naddress add 10.77.0.2/24 dev eth0\n\
          route add default via 10.77.0.1\n";
-    Guest::new("bridged", BRIDGE, addresses)?.is_fenced_as_long_as_the_pod()
+    Guest::new("bridged", BRIDGE, addresses)?.stays_fenced_with_the_pod()
 }
 
 /// Nothing is left unfenced in silence.
@@ -250,5 +250,43 @@ fn a_pod_whose_network_does_not_pass_the_node_is_refused() -> Result<()> {
     pod.shell.ask("ip link delete eth0; echo deleted")?;
     refused(&pod, "has no veth pair")?;
     assert!(!attempt(&mut pod.shell, &[GATEWAY])?.is_empty());
+    Ok(())
+}
+
+/// A machine in the pod needs a tap device. What leaves by it passes the wire; what leaves by a socket to the node does not.
+#[test]
+fn tap_devices_may_be_opened_in_a_pod_whose_wire_is_fenced() -> Result<()> {
+    let mut pod = Pod::new("taps-of-pod")?;
+    let directory = tempfile::tempdir()?;
+    let vsock = directory.path().join("vsock").display().to_string();
+    pod.shell.ask(&format!("mknod {vsock} c 10 241"))?;
+    let mut opens = |device: &str| -> Result<bool> {
+        let said = pod
+            .shell
+            .ask(&format!("sh -c ': <>{device}' 2>&1 && echo opened"))?;
+        let is_refused = said.join("").contains("not permitted");
+        ensure!(
+            is_refused || said == ["opened"] || !device.contains("tun"),
+            "{said:?}"
+        );
+        Ok(!is_refused)
+    };
+    let tun = "/dev/net/tun";
+    assert!(opens(tun)? && opens(&vsock)?, "control");
+    let path = pod.place.path().display().to_string();
+    let words = ["--cgroup", &path, "--detach"];
+    for (options, may_open_tun) in [(&[][..], false), (&["--pod-device"], true)] {
+        let ended = attach(&pod.fence, &pod.world.host, &[&words, options].concat())?;
+        ensure!(ended.code() == Some(0), "{ended:?}");
+        assert_eq!(opens(tun)?, may_open_tun, "{options:?}");
+        assert!(!opens(&vsock)?, "{options:?}");
+        let mut rm = pod.world.host.command(qfence()?);
+        rm.args(["rm", pod.fence.name()]);
+        ensure!(to_end(rm)?.code() == Some(0));
+    }
+    pod.world.host.ip("link delete pod0")?;
+    let mut ps = pod.world.host.command(qfence()?);
+    ps.arg("ps");
+    ensure!(to_end(ps)?.code() == Some(0));
     Ok(())
 }

@@ -118,7 +118,8 @@ pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) ->
         }
     }
     // vhost-net only serves tap devices that the process has open.
-    let serves_fenced = !options.device.is_empty() && !listed.are_more;
+    let has_devices = !options.device.is_empty() || options.pod_device;
+    let serves_fenced = has_devices && !listed.are_more;
     if serves_fenced && all.values().all(|device| device == VHOST_NET) {
         return Ok(());
     }
@@ -157,20 +158,31 @@ const TUN: &str = "/dev/net/tun";
 /// The device that serves tap devices in the kernel.
 const VHOST_NET: &str = "/dev/vhost-net";
 
-/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced. One that cannot be
-/// looked at counts as one that is not.
+/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced, or to one of the target's
+/// own, whose wire is. One that cannot be looked at counts as one that is not.
 fn is_fenced(open: &OpenSocket, options: &Attach, (here, apart): (u64, &mut Apart)) -> bool {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return false;
     };
-    if options.device.is_empty() || device(open) != TUN {
+    if device(open) != TUN {
         return false;
     }
     let attached = taps::of_descriptor(Pid::from_raw(pid), fd, apart);
-    attached
-        .ok()
-        .flatten()
-        .is_some_and(|tap| tap.netns == here && options.device.contains(&tap.name))
+    let Some(tap) = attached.ok().flatten() else {
+        return false;
+    };
+    if tap.netns == here {
+        return options.device.contains(&tap.name);
+    }
+    // The target is in one network namespace then.
+    let has_wire = options.pod_device && !options.allow_foreign_netns;
+    has_wire && namespace_of(open.pid).is_some_and(|own| own == tap.netns)
+}
+
+/// The network namespace of a process.
+fn namespace_of(pid: u32) -> Option<u64> {
+    let namespace = fs::metadata(format!("/proc/{pid}/ns/net"));
+    namespace.ok().map(|namespace| namespace.ino())
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

@@ -212,9 +212,10 @@ fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Pro
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
-        allow_devices: match options.allow_unfenced_net {
-            true => NetworkDevices::All,
-            false => NetworkDevices::None,
+        allow_devices: match options {
+            _ if options.allow_unfenced_net => NetworkDevices::All,
+            _ if options.pod_device => NetworkDevices::Taps,
+            _ => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
         node_netns: wanted.node_netns,
