@@ -17,7 +17,7 @@
 //! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
 //! | [`record`] | attempts, from the kernel to the record and the logs |
 //! | [`fence`] | fences: their registry, places, limits and integrity |
-//! | [`workload`] | workloads that others start: finds their cgroups, tells which are shared, reads OCI bundles |
+//! | [`workload`] | workloads that others start: finds their cgroups, tells which are shared, reads OCI bundles, answers container runtimes |
 //! | [`launch`] | starts a command in a fence, and receives the signals for it |
 //! | [`observe`] | counters, for monitoring systems and in a terminal |
 //! | [`supervise`] | the supervisor's work while the command runs, and changes of a policy |

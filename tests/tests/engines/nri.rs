@@ -190,6 +190,28 @@ fn what_was_made_without_the_plugin_does_not_start_and_what_runs_is_fenced_late(
     Ok(())
 }
 
+/// containerd waits two seconds for an answer, and then goes on without the plugin.
+#[test]
+fn a_plugin_that_was_stopped_fences_late() -> Result<()> {
+    let scene = scene()?;
+    let _containerd = scene.room.start_node()?;
+    let _plugin = connect(&scene, "10")?;
+    wait_until("the plugin is registered", || {
+        Ok(scene.room.containerd_log().contains("invocation order"))
+    })?;
+    let pod = scene.room.run_pod("waits", &[FENCED])?;
+    let signal = |signal: &str| scene.room.output(&["pkill", signal, "-x", "qfence-user"]);
+    signal("-STOP")?;
+    let running = start(&scene, &pod, "stopped")?;
+    assert_open(&probe_in(&scene, &running)?);
+    signal("-CONT")?;
+    await_late(&scene, "the container stopped of the pod tests/waits")?;
+    assert_fenced(&probe_in(&scene, &running)?);
+    let next = start(&scene, &pod, "next")?;
+    assert_fenced(&probe_in(&scene, &next)?);
+    Ok(())
+}
+
 #[test]
 fn a_plugin_outlives_containerd_and_two_fence_a_container_once() -> Result<()> {
     let scene = scene()?;
