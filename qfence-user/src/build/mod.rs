@@ -50,8 +50,10 @@ pub struct Programs {
     /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
     /// ([`Hook::MANAGERS`](qfence_common::Hook::MANAGERS)).
     pub managers: Option<ManagerNames>,
-    /// The names of the network devices that the fence is to judge.
-    pub devices: Vec<String>,
+    /// Whether the fence is to judge the frames of network devices.
+    pub judges_frames: bool,
+    /// The names of those at which the host may answer questions to nameservers.
+    pub serving: Vec<String>,
     /// Whether the fence is attached to processes that run, whose sockets are listed.
     pub lists: bool,
 }
@@ -103,7 +105,7 @@ impl<'a> Building<'a> {
             cgroup: fence.cgroup_id(),
             trace: programs.trace,
             rules: policy.numbers_end(),
-            devices: !programs.devices.is_empty(),
+            devices: programs.judges_frames,
             lists: programs.lists,
         };
         let pins = fence.pins();
@@ -124,7 +126,7 @@ impl<'a> Building<'a> {
             fence.policy_file(),
             policy,
             watcher,
-            programs.devices.clone(),
+            programs.serving.clone(),
             load,
         );
         let (policy, published) = begun.await?;

@@ -140,10 +140,6 @@ pub struct Attach {
     #[arg(long, help_heading = "Target", requires = "target")]
     pub pod_device: bool,
 
-    /// Whether the fence ends with its device. Not on the command line: the option above makes such fences.
-    #[arg(skip)]
-    pub ends_with_device: bool,
-
     /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
     ///
     /// It is said when the fence is in force, and `qfence-user ps` shows it. A fence with devices alone is called after the first.

@@ -79,7 +79,7 @@ pub(super) fn fenced(
         learns_mac,
         learnt: None,
         is_made: false,
-        ends_fence: false,
+        is_of_pod: false,
     }
 }
 

@@ -38,16 +38,17 @@ pub struct FencedDevice {
     pub macs: Vec<Mac>,
     /// Whether the first frame adds one.
     pub learns_mac: bool,
-    /// The one that a first frame has added, before the device was fenced again. The guest has chosen it: it could be that of
-    /// a router of the host, so the second layer is not told of it.
+    /// The one that a first frame has added, before the device was fenced again, or that of the pod's end of a wire. Whoever is
+    /// fenced has chosen it: it could be that of a router of the host, so the second layer is not told of it.
     #[serde(default)]
     pub learnt: Option<Mac>,
     /// Whether it was made for the fence, and ends with it.
     #[serde(default)]
     pub is_made: bool,
-    /// Whether the fence ends with it.
+    /// Whether it is this host's end of a pod's wire. The fence ends with it. The host serves nothing to the pod that the fences
+    /// of its containers do not allow: neither DNS at the gateway nor DHCP.
     #[serde(default)]
-    pub ends_fence: bool,
+    pub is_of_pod: bool,
 }
 
 impl FencedDevice {
@@ -68,12 +69,13 @@ impl FencedDevice {
         self.macs.iter().copied().chain(self.learnt)
     }
 
-    /// The flags for the programs. The host may serve the guest's network where it has an address there.
+    /// The flags for the programs. The host may serve the guest's network where it has an address there, but no pod.
     #[must_use]
     pub fn flags(&self, gateways: &BTreeSet<IpAddr>) -> u32 {
         let learns = if self.learns_mac { LEARNS_MAC } else { 0 };
         let reversed = if self.is_reversed { REVERSED } else { 0 };
-        let served = if gateways.is_empty() { 0 } else { SERVED };
+        let is_served = !gateways.is_empty() && !self.is_of_pod;
+        let served = if is_served { SERVED } else { 0 };
         learns | reversed | served
     }
 
@@ -121,7 +123,7 @@ impl FencedDevice {
     #[must_use]
     pub fn has_ended_fence(&self) -> bool {
         let has = |devices: Interfaces| devices.iter().any(|device| device.index() == self.index);
-        self.ends_fence
+        self.is_of_pod
             && netns().ok() == Some(self.netns)
             && if_nameindex().is_ok_and(|devices| !has(devices))
     }
@@ -178,7 +180,7 @@ mod tests {
             learns_mac: false,
             learnt: None,
             is_made: false,
-            ends_fence: false,
+            is_of_pod: false,
         }
     }
 
@@ -197,6 +199,9 @@ mod tests {
         device.learnt = Some("52:54:00:12:34:57".parse().unwrap());
         let macs = device.wanted(3, &some).macs;
         assert_eq!(macs, [0x5254_0012_3456, 0x5254_0012_3457]);
+        assert_eq!(device.flags(&some), LEARNS_MAC | REVERSED | SERVED);
+        device.is_of_pod = true;
+        assert_eq!(device.flags(&some), LEARNS_MAC | REVERSED);
     }
 
     #[test]

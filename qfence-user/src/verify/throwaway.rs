@@ -70,7 +70,7 @@ impl ThrowAway {
             learns_mac: false,
             learnt: None,
             is_made: false,
-            ends_fence: false,
+            is_of_pod: false,
         };
         Self::with_devices(paths, &[], vec![device]).await
     }
@@ -244,7 +244,8 @@ async fn build(
         enforced: Enforced::default(),
         trace: false,
         managers: None,
-        devices: devices.iter().map(|device| device.name.clone()).collect(),
+        judges_frames: !devices.is_empty(),
+        serving: devices.iter().map(|device| device.name.clone()).collect(),
         lists: false,
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;

@@ -221,6 +221,62 @@ fn a_guest_with_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
     Guest::new("bridged", BRIDGE, addresses)?.stays_fenced_with_the_pod()
 }
 
+/// Fences the pod's cgroup and wire. Its policy is that of the default profile.
+fn fence_with_wire(pod: &Pod, options: &[&str]) -> Result<String> {
+    let path = pod.place.path().display().to_string();
+    let words = ["--cgroup", &path, "--detach", "--pod-device"];
+    let ended = attach(&pod.fence, &pod.world.host, &[&words, options].concat())?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(ended.stderr)
+}
+
+/// Who makes a pod can choose the MAC address of its card.
+#[test]
+fn a_pod_with_the_address_of_the_nodes_router_cuts_nothing_off() -> Result<()> {
+    let mut pod = Pod::new("routers-mac")?;
+    let _host = Listeners::everywhere(&pod.world.host, PORT)?;
+    let _internet = Listeners::everywhere(&pod.world.internet, PORT)?;
+    let shown = pod.world.internet.ip("-o link show eth0")?;
+    let mac = shown
+        .split_whitespace()
+        .skip_while(|word| *word != "link/ether");
+    let mac = mac.skip(1).next().context("the router has an address")?;
+    let said = pod
+        .shell
+        .ask(&format!("ip link set eth0 address {mac} && echo set"))?;
+    ensure!(said == ["set"], "{said:?} {}", pod.shell.stderr());
+    let mut beside = pod.beside()?;
+    let reached = |shell: &mut Shell| -> Result<usize> {
+        let results = attempt(shell, &[GATEWAY])?;
+        Ok(results.iter().filter(|one| one.is_reached()).count())
+    };
+    assert_eq!(reached(&mut beside)?, 2, "control");
+    fence_with_wire(&pod, &[])?;
+    assert_eq!(reached(&mut beside)?, 0);
+    let out = ["tcp", "udp"].map(|kind| format!("{kind}/{SERVER_V4}/{PORT}"));
+    let out = probe::run(&pod.world.host, &out.each_ref().map(String::as_str))?;
+    assert!(out.iter().all(ProbeResult::is_reached), "{out:?}");
+    Ok(())
+}
+
+/// A wire has none of the exceptions for a guest whose network the host makes.
+#[test]
+fn a_pod_reaches_no_nameserver_of_the_node_by_its_wire() -> Result<()> {
+    const DNS: u16 = 53;
+    let pod = Pod::new("dns-of-node")?;
+    let _host = Listeners::everywhere(&pod.world.host, DNS)?;
+    let mut beside = pod.beside()?;
+    let calls = ["tcp", "udp"].map(|kind| format!("{kind}/{GATEWAY}/{DNS}"));
+    let mut reached = || -> Result<usize> {
+        let results = beside.attempt(&calls.each_ref().map(String::as_str))?;
+        Ok(results.iter().filter(|one| one.is_reached()).count())
+    };
+    assert_eq!(reached()?, 2, "control");
+    fence_with_wire(&pod, &[])?;
+    assert_eq!(reached()?, 0);
+    Ok(())
+}
+
 /// Nothing is left unfenced in silence.
 #[test]
 fn a_pod_whose_network_does_not_pass_the_node_is_refused() -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use anyhow::Result;
 
-use super::{guests::Guest, step};
+use super::{Subject, step};
 use crate::{
     base::paths::Paths,
     build::Loaded,
@@ -18,11 +18,15 @@ use crate::{
     supervise::devices::{DeviceWatch, Given},
 };
 
-/// Finds the devices that the options name, and those of guests.
+/// Finds the devices that the options name, and those of guests; for a wire, its end here.
 ///
 /// # Errors
 /// If one does not exist or cannot be fenced, or there are too many.
-pub(super) fn find(options: &Attach, guests: &[Guest]) -> Result<Vec<FencedDevice>> {
+pub(super) fn find(options: &Attach, subject: Subject<'_>) -> Result<Vec<FencedDevice>> {
+    let guests = subject.guests;
+    if let Some(wire) = subject.wire {
+        return Ok(vec![wire.device.clone()]);
+    }
     let mut devices = Vec::new();
     if options.device.is_empty() && guests.is_empty() {
         return Ok(devices);
@@ -34,9 +38,6 @@ pub(super) fn find(options: &Attach, guests: &[Guest]) -> Result<Vec<FencedDevic
         devices.push(guest.to_fence(&found, here)?);
     }
     ensure_room(&devices)?;
-    for device in &mut devices {
-        device.ends_fence = options.ends_with_device;
-    }
     Ok(devices)
 }
 

@@ -23,6 +23,7 @@ use self::{
     registered::{describe, make, say_others},
     supervise::{Wanted, supervise},
     target::Home,
+    wires::Wire,
 };
 use super::{logging, require_root};
 use crate::{
@@ -91,16 +92,32 @@ pub(super) fn run_on(
         let target = target.context("--pod-device needs a target")?;
         wires::fence(options, target, paths)?;
     }
-    fence_one(options, target, guests, open, paths)
+    let subject = Subject {
+        target,
+        guests,
+        wire: None,
+    };
+    fence_one(options, subject, open, paths)
+}
+
+/// What one fence is for, besides the devices that the options name.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    /// The workload.
+    target: Option<&'a Target>,
+    /// The network devices of its guests.
+    guests: &'a [Guest],
+    /// A wire of a pod, alone.
+    wire: Option<&'a Wire>,
 }
 
 fn fence_one(
     options: &Attach,
-    target: Option<&Target>,
-    guests: &[Guest],
+    subject: Subject<'_>,
     open: Option<u64>,
     paths: &Paths,
 ) -> Result<Outcome> {
+    let target = subject.target;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -127,9 +144,9 @@ fn fence_one(
             let node_netns = network::node_cookie(&home, found)?;
             (home, Some(network), node_netns)
         }
-        _ => (Home::default(), None, 0),
+        _ => (Home::default(), subject.wire.map(Wire::network), 0),
     };
-    let devices = devices::find(options, guests)?;
+    let devices = devices::find(options, subject)?;
     let logs = match options.detach {
         true => {
             logging::refuse(&options.log)?;

@@ -56,16 +56,13 @@ pub(super) fn of(
             "--pod-loopback: this kernel does not show the cookies of network namespaces (Linux 5.14)",
         )?;
     }
-    let nameservers = of_target(target, found, paths).unwrap_or_else(|error| {
-        notify(format_args!(
-            "warning: no nameserver of {} is excepted: {error:#}",
-            found.words()
-        ));
-        Some(Nameservers::default())
-    });
+    let first = match found.workload.pid {
+        None => found.cgroup.pids()?.first().copied(),
+        first => first,
+    };
     Ok(WorkloadNetwork {
         namespaces: namespaces(found, paths)?,
-        nameservers,
+        nameservers: nameservers(target, &found.words(), first, paths),
         pod_loopback: options.pod_loopback,
     })
 }
@@ -130,13 +127,28 @@ fn open_each(
     Ok(files)
 }
 
-/// The nameservers of the target; `None` if its resolv.conf is this host's, or it has no process.
-fn of_target(target: &Target, found: &Found, paths: &Paths) -> Result<Option<Nameservers>> {
+/// The nameservers of the target; `None` if its resolv.conf is this host's, or it has no process. `words` name the target, and
+/// `first` is its first process. If they cannot be read, there are none.
+pub(super) fn nameservers(
+    target: &Target,
+    words: &str,
+    first: Option<Pid>,
+    paths: &Paths,
+) -> Option<Nameservers> {
+    of_target(target, first, paths).unwrap_or_else(|error| {
+        notify(format_args!(
+            "warning: no nameserver of {words} is excepted: {error:#}"
+        ));
+        Some(Nameservers::default())
+    })
+}
+
+fn of_target(target: &Target, first: Option<Pid>, paths: &Paths) -> Result<Option<Nameservers>> {
     if let Target::Starting { bundle, .. } = target {
         let own = resolver::read(bundle)?;
         return Ok(Some(Nameservers::parse(own.as_deref())));
     }
-    let Some(pid) = found.workload.pid.or(found.cgroup.pids()?.first().copied()) else {
+    let Some(pid) = first else {
         return Ok(None);
     };
     let answer = Apart::new(&paths.proc).ask(Question::Resolver(pid.as_raw()));

@@ -208,7 +208,7 @@ fn milliseconds_since(since: u64) -> Result<u64> {
 
 /// The settings of the programs.
 fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Programs {
-    let devices = wanted.devices.iter();
+    let serving = wanted.devices.iter().filter(|device| !device.is_of_pod);
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -231,7 +231,8 @@ fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Pro
         },
         trace: options.verbose >= 2,
         managers: None,
-        devices: devices.map(|device| device.name.clone()).collect(),
+        judges_frames: !wanted.devices.is_empty(),
+        serving: serving.map(|device| device.name.clone()).collect(),
         lists: true,
     }
 }

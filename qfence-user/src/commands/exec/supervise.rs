@@ -149,7 +149,8 @@ pub(super) async fn supervise(
         },
         trace,
         managers: managed.names().cloned(),
-        devices: wanted
+        judges_frames: !wanted.guests.fenced.is_empty(),
+        serving: wanted
             .guests
             .fenced
             .iter()

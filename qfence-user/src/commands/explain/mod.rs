@@ -196,7 +196,9 @@ fn of_fence(
         monitors: stored.policy.monitor,
     };
     let explained = questions.iter().map(|of| answer(&asked, of)).collect();
-    Ok((explained, stored.devices))
+    let described = fences.description(name).map(|found| found.devices);
+    let devices = described.into_iter().flatten();
+    Ok((explained, devices.map(|device| device.name).collect()))
 }
 
 /// Explains by the policy that `exec` would make on this host now.

@@ -40,7 +40,7 @@ pub(super) struct Facts {
     nat64: Option<Subscription<Nat64>>,
     /// `None` for a fence without network devices.
     devices: Option<Subscription<FollowedDevices>>,
-    /// The names of the fence's network devices.
+    /// The names of the network devices at which the host may answer questions to nameservers.
     pub(super) device_names: Vec<String>,
     /// The addresses of the workload; `None` for a fence that is not attached to one.
     workload: Option<Subscription<FollowedWorkload>>,
@@ -64,8 +64,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Starts to follow the facts. `devices` are the names of the fence's network devices. Must be called within a tokio
-    /// runtime.
+    /// Starts to follow the facts. `devices` are the names of the network devices at which the host may answer questions to
+    /// nameservers. Must be called within a tokio runtime.
     pub(super) fn new(watcher: &Watcher, devices: Vec<String>) -> Self {
         Self {
             devices: (!devices.is_empty()).then(|| watcher.devices()),
