@@ -149,13 +149,8 @@ impl Guest {
         Ok(ended.stderr)
     }
 
-    /// Runs qfence on the node.
     fn qfence(&self, words: &[&str]) -> Result<String> {
-        let mut command = self.pod.world.host.command(qfence()?);
-        command.args(words);
-        let ended = to_end(command)?;
-        ensure!(ended.code() == Some(0), "{ended:?}");
-        Ok(ended.stdout)
+        qfence_on(&self.pod.world.host, words)
     }
 
     /// The name of the fence of the pod's wire.
@@ -221,6 +216,15 @@ fn a_guest_with_the_pods_address_is_fenced_at_the_pods_wire() -> Result<()> {
     Guest::new("bridged", BRIDGE, addresses)?.stays_fenced_with_the_pod()
 }
 
+/// Runs qfence on a node.
+fn qfence_on(node: &Namespace, words: &[&str]) -> Result<String> {
+    let mut command = node.command(qfence()?);
+    command.args(words);
+    let ended = to_end(command)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(ended.stdout)
+}
+
 /// Fences the pod's cgroup and wire. Its policy is that of the default profile.
 fn fence_with_wire(pod: &Pod, options: &[&str]) -> Result<String> {
     let path = pod.place.path().display().to_string();
@@ -275,6 +279,53 @@ fn a_pod_reaches_no_nameserver_of_the_node_by_its_wire() -> Result<()> {
     fence_with_wire(&pod, &[])?;
     assert_eq!(reached()?, 0);
     Ok(())
+}
+
+/// Neither container is let go on before the wire is fenced, and neither fails because the other was first.
+#[test]
+fn containers_of_a_pod_that_start_together_share_a_wire() -> Result<()> {
+    let pod = Pod::new("together")?;
+    let _host = Listeners::everywhere(&pod.world.host, PORT)?;
+    let mut beside = pod.beside()?;
+    let other = Fence::new("other")?;
+    let place = Place::new(&other)?;
+    let sleeper = pod.beside()?;
+    place.add(sleeper.pid()?)?;
+    for _ in 0..4 {
+        assert!(
+            attempt(&mut beside, &[GATEWAY])?
+                .iter()
+                .all(ProbeResult::is_reached)
+        );
+        let one = pod.place.path().display().to_string();
+        let two = place.path().display().to_string();
+        let fence = |fence: &Fence, path: &str| {
+            let words = ["--cgroup", path, "--detach", "--pod-device"];
+            attach(fence, &pod.world.host, &words)
+        };
+        let ended = std::thread::scope(|scope| {
+            let first = scope.spawn(|| fence(&pod.fence, &one));
+            let second = fence(&other, &two);
+            [first.join().unwrap(), second]
+        });
+        for ended in ended {
+            let ended = ended?;
+            ensure!(ended.code() == Some(0), "{ended:?}");
+        }
+        let results = attempt(&mut beside, &[GATEWAY])?;
+        assert!(!results.iter().any(ProbeResult::is_reached), "{results:?}");
+        let rows = qfence_on(&pod.world.host, &["ps", "--json"])?;
+        let rows: Vec<Value> = serde_json::from_str(&rows)?;
+        let of_device = |row: &&Value| row["devices"] == serde_json::json!([DEVICE]);
+        let wires: Vec<_> = rows.iter().filter(of_device).collect();
+        assert_eq!(wires.len(), 1, "{rows:?}");
+        let wire = wires[0]["name"].as_str().context("it has a name")?;
+        for name in [pod.fence.name(), other.name(), wire] {
+            qfence_on(&pod.world.host, &["rm", name])?;
+        }
+    }
+    drop(sleeper);
+    place.remove()
 }
 
 /// Nothing is left unfenced in silence.

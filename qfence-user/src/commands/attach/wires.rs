@@ -4,7 +4,14 @@
 //! Each of them is in a fence of its own, without a supervisor, that ends with the device: a pod has one network and several
 //! containers, which come and go.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,13 +22,14 @@ use crate::{
     commands::devices::{fenced, read},
     fence::{
         devices::FencedDevice,
-        registry::{Condition, Fences},
+        registry::{Condition, Fences, Listed},
     },
     host::{
         devices::pairs::{Pair, pairs},
         nameservers::Nameservers,
         workload::WorkloadNetwork,
     },
+    kernel::device::state::{State, state},
     stored_policy::netns,
     workload::Target,
 };
@@ -52,31 +60,73 @@ impl Wire {
 /// If there is none, or one cannot be fenced.
 pub(super) fn fence(options: &Attach, target: &Target, paths: &Paths) -> Result<()> {
     for wire in find(target, paths)? {
-        let device = &wire.device;
-        if is_fenced(device, paths)? {
-            continue;
-        }
-        let options = Attach {
-            target: TargetArgs::default(),
-            device: vec![device.name.clone()],
-            name: None,
-            detach: true,
-            metrics: None,
-            restart: false,
-            again: None,
-            pod_loopback: false,
-            pod_device: false,
-            ..options.clone()
-        };
-        let subject = Subject {
-            target: None,
-            guests: &[],
-            wire: Some(&wire),
-        };
-        let fenced = fence_one(&options, subject, None, paths);
-        fenced.with_context(|| format!("the network device {} is not fenced", device.name))?;
+        let fenced = ensure_fenced(&wire, options, paths);
+        fenced.with_context(|| format!("the network device {} is not fenced", wire.device.name))?;
     }
     Ok(())
+}
+
+/// How long another container of the pod may take to fence a wire.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fences a wire unless it is fenced. While another process is about to fence it, as for another container of the pod, waits for
+/// that: it may fail.
+fn ensure_fenced(wire: &Wire, options: &Attach, paths: &Paths) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut is_own = false;
+    loop {
+        let busy = match look(&wire.device, paths)? {
+            Seen::Fenced(name) => {
+                if !is_own {
+                    notify(format_args!(
+                        "the network device {} is of the fence {name} already",
+                        wire.device.name
+                    ));
+                }
+                return Ok(());
+            }
+            Seen::Starting(name) => name,
+            Seen::Unfenced => match fence_alone(wire, options, paths) {
+                Ok(()) => {
+                    is_own = true;
+                    continue;
+                }
+                // Another process may have been first.
+                Err(error) => match look(&wire.device, paths)? {
+                    Seen::Unfenced => return Err(error),
+                    Seen::Fenced(_) => continue,
+                    Seen::Starting(name) => name,
+                },
+            },
+        };
+        ensure!(
+            Instant::now() < deadline,
+            "the fence {busy}, which is to have it, is still being started"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Makes the fence of a wire.
+fn fence_alone(wire: &Wire, options: &Attach, paths: &Paths) -> Result<()> {
+    let options = Attach {
+        target: TargetArgs::default(),
+        device: vec![wire.device.name.clone()],
+        name: None,
+        detach: true,
+        metrics: None,
+        restart: false,
+        again: None,
+        pod_loopback: false,
+        pod_device: false,
+        ..options.clone()
+    };
+    let subject = Subject {
+        target: None,
+        guests: &[],
+        wire: Some(wire),
+    };
+    fence_one(&options, subject, None, paths).map(|_| ())
 }
 
 /// Finds the wires of a target.
@@ -113,27 +163,127 @@ fn find(target: &Target, paths: &Paths) -> Result<Vec<Wire>> {
     wires.into_iter().map(wire).collect()
 }
 
-/// Whether a device is in a fence that is in force, as that of another container of the pod.
-fn is_fenced(device: &FencedDevice, paths: &Paths) -> Result<bool> {
-    for listed in Fences::open(paths)?.list_as_found()? {
-        let devices = listed.description.iter().flat_map(|found| &found.devices);
-        let mut same =
-            devices.filter(|other| (other.index, other.netns) == (device.index, device.netns));
-        if same.next().is_none() {
+/// Whether a wire is fenced.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// It is in no fence.
+    Unfenced,
+    /// It is in this fence, which is still being started.
+    Starting(String),
+    /// It is in this fence, which is in force.
+    Fenced(String),
+}
+
+/// Looks for the fence of a device.
+///
+/// # Errors
+/// If that is not in force, or cannot be understood.
+fn look(device: &FencedDevice, paths: &Paths) -> Result<Seen> {
+    let fences = Fences::open(paths)?;
+    seen(device, &fences.list_as_found()?, |name| {
+        let states = state(None, &fences.pins(name), device.index);
+        !states.is_ok_and(|states| states.frame == State::Unpinned)
+    })
+}
+
+/// Looks for the fence of a device among others. `has_pins` is whether one whose description cannot be read has programs for it.
+fn seen(device: &FencedDevice, listed: &[Listed], has_pins: impl Fn(&str) -> bool) -> Result<Seen> {
+    for listed in listed {
+        let name = &listed.name;
+        let Some(description) = &listed.description else {
+            ensure!(
+                !has_pins(name),
+                "it is of the fence {name}, which this version of qfence cannot look at: remove it by the qfence that made it"
+            );
             continue;
+        };
+        let mut devices = description.devices.iter();
+        if !devices.any(|other| (other.index, other.netns) == (device.index, device.netns)) {
+            continue;
+        }
+        let attached = description.attached.as_ref();
+        // One that is left to itself has a supervisor until it is complete, and is removed if it cannot be completed.
+        let is_incomplete = listed.condition == Condition::Running
+            && attached.is_some_and(|attached| attached.is_detached);
+        if listed.is_starting || is_incomplete {
+            return Ok(Seen::Starting(name.clone()));
         }
         ensure!(
             listed.unfenced.is_empty() && listed.condition != Condition::Unfenced,
-            "the network device {} is of the fence {}, whose programs are gone: remove it with `qfence-user rm {}`",
-            device.name,
-            listed.name,
-            listed.name
+            "it is of the fence {name}, whose programs are gone: remove it with `qfence-user rm {name}`"
         );
-        notify(format_args!(
-            "the network device {} is of the fence {} already",
-            device.name, listed.name
-        ));
-        return Ok(true);
+        return Ok(Seen::Fenced(name.clone()));
     }
-    Ok(false)
+    Ok(Seen::Unfenced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(index: u32) -> FencedDevice {
+        let text = format!(
+            r#"{{"name":"pod0","index":{index},"netns":4,"macs":[],"learns_mac":false,"is_of_pod":true}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The fence of a wire with the index 7.
+    fn fence(condition: Condition, is_starting: bool, is_detached: bool) -> Listed {
+        let description = serde_json::json!({
+            "command": [], "supervisor": 1, "started": "", "devices": [device(7)],
+            "attached": { "workload": "device pod0", "cgroup": "a", "is_detached": is_detached },
+        });
+        Listed {
+            name: "f".into(),
+            abi: None,
+            condition,
+            pids: Vec::new(),
+            description: Some(serde_json::from_value(description).unwrap()),
+            policy: None,
+            counted: None,
+            is_starting,
+            unfenced: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_fence_counts_when_it_is_complete() {
+        let seen = |listed: Listed| seen(&device(7), &[listed], |_| false);
+        let starting = Seen::Starting("f".into());
+        let fenced = Seen::Fenced("f".into());
+        assert_eq!(
+            seen(fence(Condition::Running, true, false)).unwrap(),
+            starting
+        );
+        assert_eq!(
+            seen(fence(Condition::Running, false, true)).unwrap(),
+            starting
+        );
+        for (condition, is_detached) in [
+            (Condition::Running, false),
+            (Condition::Detached, true),
+            (Condition::Orphaned, false),
+        ] {
+            assert_eq!(seen(fence(condition, false, is_detached)).unwrap(), fenced);
+        }
+        assert!(seen(fence(Condition::Unfenced, false, true)).is_err());
+        let mut damaged = fence(Condition::Detached, false, true);
+        damaged.unfenced.push(("pod0".into(), "detached".into()));
+        assert!(seen(damaged).is_err());
+    }
+
+    #[test]
+    fn the_device_of_a_fence_that_cannot_be_read_is_not_taken() {
+        let mut other = fence(Condition::Incompatible, false, false);
+        other.description = None;
+        assert!(seen(&device(7), std::slice::from_ref(&other), |_| true).is_err());
+        let none = seen(&device(7), &[other], |_| false);
+        assert_eq!(none.unwrap(), Seen::Unfenced);
+        let complete = fence(Condition::Detached, false, true);
+        assert_eq!(
+            seen(&device(8), &[complete], |_| false).unwrap(),
+            Seen::Unfenced
+        );
+    }
 }
