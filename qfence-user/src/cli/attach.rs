@@ -137,7 +137,12 @@ pub struct Attach {
     /// For guests in a pod or container whose frames leave by a tap device there, and not by sockets, as KubeVirt's do. Each such
     /// device gets a fence of its own with the same policy, without a supervisor, that ends with the device. /dev/net/tun and
     /// /dev/vhost-net may be opened in the target then.
-    #[arg(long, help_heading = "Target", requires = "target")]
+    #[arg(
+        long,
+        help_heading = "Target",
+        requires = "target",
+        conflicts_with = "allow_foreign_netns"
+    )]
     pub pod_device: bool,
 
     /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
@@ -279,6 +284,8 @@ mod tests {
             &["--pid", "x"],
             &["--device", "a b"],
             &["--pid", "7", "--mac", "02:00:00:00:00:01"],
+            &["--device", "tap0", "--pod-device"],
+            &["--pid", "7", "--pod-device", "--allow-foreign-netns"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

@@ -88,13 +88,17 @@ pub(super) fn run_on(
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
-    if options.pod_device {
-        let target = target.context("--pod-device needs a target")?;
-        wires::fence(options, target, paths)?;
-    }
+    let wired = match options.pod_device {
+        true => {
+            let target = target.context("--pod-device needs a target")?;
+            Some(wires::fence(options, target, paths)?)
+        }
+        false => None,
+    };
     let subject = Subject {
         target,
         guests,
+        wired,
         wire: None,
     };
     fence_one(options, subject, open, paths)
@@ -107,6 +111,8 @@ struct Subject<'a> {
     target: Option<&'a Target>,
     /// The network devices of its guests.
     guests: &'a [Guest],
+    /// The network namespace whose wires are fenced, which must be the target's: the inode of its file in /proc.
+    wired: Option<u64>,
     /// A wire of a pod, alone.
     wire: Option<&'a Wire>,
 }
@@ -140,6 +146,7 @@ fn fence_one(
     let (home, network, node_netns) = match (target, &place) {
         (Some(target), Some(found)) => {
             let home = Home::of(options, found, paths)?;
+            home.ensure_wired(subject.wired)?;
             let network = network::of(options, target, found, &home, paths)?;
             let node_netns = network::node_cookie(&home, found)?;
             (home, Some(network), node_netns)
@@ -190,6 +197,7 @@ fn fence_one(
         node_netns,
         devices,
         refuses_added,
+        wired: subject.wired,
         open,
         starting: match target {
             Some(Target::Starting { pid, .. }) => Some(*pid),

@@ -104,21 +104,30 @@ pub(super) fn admit(
     )
 }
 
-/// Refuses open devices for networks that the fence does not see.
+/// Refuses open devices for networks that the fence does not see. `wired` is the network namespace whose wires are fenced.
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
-pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) -> Result<()> {
-    let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
+pub(super) fn admit_devices(
+    options: &Attach,
+    listed: &Listed,
+    wired: Option<u64>,
+    paths: &Paths,
+) -> Result<()> {
+    let fenced = Fenced {
+        here: fs::metadata("/proc/thread-self/ns/net")?.ino(),
+        names: &options.device,
+        wired,
+    };
     let mut apart = Apart::new(&paths.proc);
     let mut all = BTreeMap::new();
     for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
-        if !is_fenced(open, options, (here, &mut apart)) {
+        if !is_fenced(open, &fenced, &mut apart) {
             all.insert((open.pid, open.fd), device(open));
         }
     }
     // vhost-net only serves tap devices that the process has open.
-    let has_devices = !options.device.is_empty() || options.pod_device;
+    let has_devices = !options.device.is_empty() || wired.is_some();
     let serves_fenced = has_devices && !listed.are_more;
     if serves_fenced && all.values().all(|device| device == VHOST_NET) {
         return Ok(());
@@ -158,9 +167,18 @@ const TUN: &str = "/dev/net/tun";
 /// The device that serves tap devices in the kernel.
 const VHOST_NET: &str = "/dev/vhost-net";
 
-/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced, or to one of the target's
-/// own, whose wire is. One that cannot be looked at counts as one that is not.
-fn is_fenced(open: &OpenSocket, options: &Attach, (here, apart): (u64, &mut Apart)) -> bool {
+/// The tap devices that are fenced.
+struct Fenced<'a> {
+    /// This network namespace, and the names of those in it.
+    here: u64,
+    names: &'a [String],
+    /// The one whose wires are fenced, and so all in it.
+    wired: Option<u64>,
+}
+
+/// Whether a descriptor of a process is attached to a tap device that is fenced. One that cannot be looked at counts as one that is
+/// not.
+fn is_fenced(open: &OpenSocket, fenced: &Fenced<'_>, apart: &mut Apart) -> bool {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return false;
     };
@@ -171,18 +189,10 @@ fn is_fenced(open: &OpenSocket, options: &Attach, (here, apart): (u64, &mut Apar
     let Some(tap) = attached.ok().flatten() else {
         return false;
     };
-    if tap.netns == here {
-        return options.device.contains(&tap.name);
+    match tap.netns == fenced.here {
+        true => fenced.names.contains(&tap.name),
+        false => fenced.wired == Some(tap.netns),
     }
-    // The target is in one network namespace then.
-    let has_wire = options.pod_device && !options.allow_foreign_netns;
-    has_wire && namespace_of(open.pid).is_some_and(|own| own == tap.netns)
-}
-
-/// The network namespace of a process.
-fn namespace_of(pid: u32) -> Option<u64> {
-    let namespace = fs::metadata(format!("/proc/{pid}/ns/net"));
-    namespace.ok().map(|namespace| namespace.ino())
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

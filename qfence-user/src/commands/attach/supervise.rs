@@ -64,6 +64,8 @@ pub(super) struct Wanted<'a> {
     pub(super) devices: Vec<FencedDevice>,
     /// Whether devices for networks are refused that are handed to the target later.
     pub(super) refuses_added: bool,
+    /// The network namespace of the target, if its wires are fenced.
+    pub(super) wired: Option<u64>,
     /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
     pub(super) open: Option<u64>,
     /// The first process of a container, while its runtime has not executed the container's program yet.
@@ -158,7 +160,7 @@ pub(super) async fn supervise(
     let listed = policy.kernel().list_sockets()?;
     step(options, "noted the owners of the open sockets");
     sockets::admit(options, &listed, wanted.starting, fence, paths)?;
-    sockets::admit_devices(options, &listed, paths)?;
+    sockets::admit_devices(options, &listed, wanted.wired, paths)?;
     opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;
     if let Some(fences) = wanted.replaced {
@@ -214,7 +216,7 @@ fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Pro
         allow_raw: options.allow_raw,
         allow_devices: match options {
             _ if options.allow_unfenced_net => NetworkDevices::All,
-            _ if options.pod_device => NetworkDevices::Taps,
+            _ if wanted.wired.is_some() => NetworkDevices::Taps,
             _ => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,

@@ -214,4 +214,18 @@ impl Home {
         let cookie = cookie_of(netns.as_ref().map(File::as_fd)).ok();
         Ok(Self { netns, cookie })
     }
+
+    /// Checks that it is the namespace whose wires are fenced, if there is one.
+    ///
+    /// # Errors
+    /// If it is another: the target has changed it meanwhile.
+    pub(super) fn ensure_wired(&self, wired: Option<u64>) -> Result<()> {
+        let Some(wired) = wired else { return Ok(()) };
+        let own = self.netns.as_ref().map(File::metadata).transpose()?;
+        ensure!(
+            own.is_some_and(|own| own.ino() == wired),
+            "--pod-device: the target is not in the network namespace any more whose devices were fenced for it"
+        );
+        Ok(())
+    }
 }

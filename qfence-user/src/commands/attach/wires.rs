@@ -54,16 +54,17 @@ impl Wire {
     }
 }
 
-/// Fences them, except those that are fenced.
+/// Fences them, except those that are fenced. Returns the network namespace that they lead to: the inode of its file in /proc.
 ///
 /// # Errors
 /// If there is none, or one cannot be fenced.
-pub(super) fn fence(options: &Attach, target: &Target, paths: &Paths) -> Result<()> {
-    for wire in find(target, paths)? {
+pub(super) fn fence(options: &Attach, target: &Target, paths: &Paths) -> Result<u64> {
+    let (namespace, wires) = find(target, paths)?;
+    for wire in wires {
         let fenced = ensure_fenced(&wire, options, paths);
         fenced.with_context(|| format!("the network device {} is not fenced", wire.device.name))?;
     }
-    Ok(())
+    Ok(namespace)
 }
 
 /// How long another container of the pod may take to fence a wire.
@@ -124,21 +125,23 @@ fn fence_alone(wire: &Wire, options: &Attach, paths: &Paths) -> Result<()> {
     let subject = Subject {
         target: None,
         guests: &[],
+        wired: None,
         wire: Some(wire),
     };
     fence_one(&options, subject, None, paths).map(|_| ())
 }
 
-/// Finds the wires of a target.
-fn find(target: &Target, paths: &Paths) -> Result<Vec<Wire>> {
+/// Finds the network namespace of a target, and its wires.
+fn find(target: &Target, paths: &Paths) -> Result<(u64, Vec<Wire>)> {
     let (workload, pid) = target::process(target, paths).context("--pod-device")?;
     let words = workload.words();
     let path = paths.proc.join(pid.to_string()).join("ns/net");
     let namespace = fs::File::open(&path);
     let namespace = namespace.with_context(|| format!("cannot open {}", path.display()))?;
     let here = netns()?;
+    let inode = namespace.metadata()?.ino();
     ensure!(
-        namespace.metadata()?.ino() != here,
+        inode != here,
         "--pod-device: {words} has the network of this host, and no device of its own"
     );
     let wires = pairs(&namespace).with_context(|| format!("--pod-device: {words}"))?;
@@ -160,7 +163,8 @@ fn find(target: &Target, paths: &Paths) -> Result<Vec<Wire>> {
             nameservers: nameservers.clone(),
         })
     };
-    wires.into_iter().map(wire).collect()
+    let wires: Result<_> = wires.into_iter().map(wire).collect();
+    Ok((inode, wires?))
 }
 
 /// Whether a wire is fenced.
