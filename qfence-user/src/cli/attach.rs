@@ -32,7 +32,7 @@ other processes, packet sockets of root.
 RULEs are those of `exec`: see `qfence-user exec --help`.
 
 Exit status: 0 when the target has ended, after `qfence-user rm`, and after Ctrl-C or SIGTERM once the fence is in force; or
-  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence
+  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence: that of a device for --pod-device stays
   130, 143  Ctrl-C, SIGTERM before the fence was in force. Nothing is fenced";
 
 /// What to do with the fence.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -18,7 +19,7 @@ use tests::{
 
 use super::{
     netns::{GATEWAY, PORT, Pod, attempt},
-    scene::{Place, attach},
+    scene::{Attached, Place, attach},
 };
 
 /// The node's end of the pod's wire, and the address of the pod.
@@ -279,6 +280,21 @@ fn a_pod_reaches_no_nameserver_of_the_node_by_its_wire() -> Result<()> {
     fence_with_wire(&pod, &[])?;
     assert_eq!(reached()?, 0);
     Ok(())
+}
+
+/// What is given for the target alone is not for the wire.
+#[test]
+fn a_pod_with_a_wire_can_have_a_supervisor_and_a_log() -> Result<()> {
+    let mut pod = Pod::new("logged-wire")?;
+    let _host = Listeners::everywhere(&pod.world.host, PORT)?;
+    let path = pod.place.path().display().to_string();
+    let words = ["--cgroup", &path, "--pod-device"];
+    let mut attached = Attached::start(&pod.fence, &pod.world.host, &words)?;
+    let results = attempt(&mut pod.shell, &[GATEWAY])?;
+    assert!(!results.iter().any(ProbeResult::is_reached), "{results:?}");
+    pod.fence.await_refusal(|refusal| refusal.port == PORT)?;
+    attached.signal(Signal::SIGINT)?;
+    attached.ensure_success()
 }
 
 /// Neither container is let go on before the wire is fenced, and neither fails because the other was first.

@@ -43,7 +43,7 @@ use crate::{
 /// Runs `attach`.
 ///
 /// # Errors
-/// If the fence cannot be made. Then nothing is fenced.
+/// If the fence cannot be made. Then nothing is fenced but the wires of a pod.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
     let target = options.target.target();
     ensure!(
@@ -77,7 +77,8 @@ pub(super) enum Outcome {
 /// before which a target that was started anew did not exist, in nanoseconds since boot.
 ///
 /// # Errors
-/// If the fence cannot be made. Then nothing is fenced.
+/// If the fence cannot be made. Then nothing is fenced but the wires of a pod (`--pod-device`), which may be fenced for other
+/// containers of it too: those fences end with the wires.
 pub(super) fn run_on(
     options: &Attach,
     target: Option<&Target>,

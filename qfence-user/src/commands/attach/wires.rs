@@ -115,6 +115,8 @@ fn fence_alone(wire: &Wire, options: &Attach, paths: &Paths) -> Result<()> {
         device: vec![wire.device.name.clone()],
         name: None,
         detach: true,
+        // Those are the target's.
+        log: Vec::new(),
         metrics: None,
         restart: false,
         again: None,
