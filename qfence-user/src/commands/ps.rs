@@ -106,12 +106,17 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     let mut fences = registry.list(elsewhere)?;
     drop(registry);
     let mut apart = Apart::new(&paths.proc);
-    for fence in &mut fences {
+    let of_pods: Vec<_> = fences
+        .iter()
+        .map(|fence| of_pod(fence, &fences, paths))
+        .collect();
+    for (fence, of_pod) in fences.iter_mut().zip(of_pods) {
         let Some(description) = &fence.description else {
             continue;
         };
         let added = added::unjudged(description, &fence.pids, &mut apart, paths);
         fence.unfenced.extend(added);
+        fence.unfenced.extend(of_pod);
     }
     let lookups = lookups(&all, &fences);
     if options.json {
@@ -140,6 +145,13 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The devices of a container's pod that are not fenced, if they should be.
+fn of_pod(fence: &Listed, all: &[Listed], paths: &Paths) -> Vec<(String, String)> {
+    let wired = fence.description.as_ref().and_then(|found| found.wired);
+    let unfenced = wired.map(|wired| wired.unfenced(&fence.pids, all, &paths.proc));
+    unfenced.unwrap_or_default()
 }
 
 /// The look-ups of fences with a resolver, by the name of the fence.

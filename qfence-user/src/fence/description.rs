@@ -24,7 +24,7 @@ use crate::{
         name::Names,
         version,
     },
-    fence::{devices::FencedDevice, id::Ids},
+    fence::{devices::FencedDevice, id::Ids, wired::Wired},
     record::guest::Qemu,
 };
 
@@ -61,6 +61,9 @@ pub struct Description {
     /// Its network devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<FencedDevice>,
+    /// The network namespace of its processes, if the wires of that are fenced by fences of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wired: Option<Wired>,
     /// The workload that it is attached to, if others have started that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached: Option<Attached>,
@@ -308,6 +311,7 @@ mod tests {
             hooks: Vec::new(),
             without: Vec::new(),
             devices: Vec::new(),
+            wired: None,
             attached: None,
             beneath: None,
         }

@@ -13,3 +13,4 @@ pub mod nested;
 pub mod place;
 pub mod registry;
 pub mod version;
+pub mod wired;

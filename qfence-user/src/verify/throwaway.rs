@@ -91,6 +91,7 @@ impl ThrowAway {
             hooks: Vec::new(),
             without: Vec::new(),
             devices: devices.clone(),
+            wired: None,
             attached: None,
             beneath: None,
         };

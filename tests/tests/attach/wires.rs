@@ -11,7 +11,7 @@ use tests::{
     listener::Listeners,
     namespace::Namespace,
     probe::{self, ProbeResult},
-    run::to_end,
+    run::{to_end, wait_until},
     shell::Shell,
     tap::{Header, Tap, relay::Relay},
     world::{HOST_V4, SERVER_V4},
@@ -154,14 +154,6 @@ impl Guest {
         qfence_on(&self.pod.world.host, words)
     }
 
-    /// The name of the fence of the pod's wire.
-    fn wire(&self) -> Result<Option<String>> {
-        let rows: Vec<Value> = serde_json::from_str(&self.qfence(&["ps", "--json"])?)?;
-        let mut rows = rows.into_iter();
-        let found = rows.find(|row| row["devices"] == serde_json::json!([DEVICE]));
-        Ok(found.and_then(|row| Some(row["name"].as_str()?.to_owned())))
-    }
-
     /// The first container of the pod is fenced, and then a second one; the first ends.
     fn stays_fenced_with_the_pod(mut self) -> Result<()> {
         assert!(self.reaches_node()?, "control");
@@ -174,9 +166,9 @@ impl Guest {
         );
         self.qfence(&["rm", first.name()])?;
 
-        self.attach_wire(&first, &place)?;
+        let said = self.attach_wire(&first, &place)?;
         assert!(!self.reaches_node()?);
-        let wire = self.wire()?.context("the wire has a fence")?;
+        let wire = wire_in(&said).context("the wire has a fence")?;
         let record = self.qfence(&["logs", &wire])?;
         assert!(record.contains(GATEWAY), "{record}");
 
@@ -196,7 +188,7 @@ impl Guest {
 
         // The pod ends.
         self.pod.world.host.ip("link delete pod0")?;
-        assert_eq!(self.wire()?, None);
+        assert!(!self.qfence(&["ps"])?.contains(&wire));
         assert!(!Path::new("/sys/fs/bpf/qfence").join(wire).exists());
         drop(sleeper);
         other.remove()
@@ -226,13 +218,30 @@ fn qfence_on(node: &Namespace, words: &[&str]) -> Result<String> {
     Ok(ended.stdout)
 }
 
-/// Fences the pod's cgroup and wire. Its policy is that of the default profile.
-fn fence_with_wire(pod: &Pod, options: &[&str]) -> Result<String> {
+/// The name of the fence of a wire that `attach` says it has made.
+fn wire_in(said: &str) -> Option<String> {
+    let mut lines = said.lines();
+    lines.find_map(|line| {
+        let (name, _) = line
+            .strip_prefix("qfence: the fence ")?
+            .split_once(" is in force")?;
+        name.starts_with(DEVICE).then(|| name.to_owned())
+    })
+}
+
+/// Fences the pod's cgroup and wire. Returns the name of the fence of the wire.
+fn fence_with_wire(pod: &Pod) -> Result<String> {
     let path = pod.place.path().display().to_string();
     let words = ["--cgroup", &path, "--detach", "--pod-device"];
-    let ended = attach(&pod.fence, &pod.world.host, &[&words, options].concat())?;
+    let ended = attach(&pod.fence, &pod.world.host, &words)?;
     ensure!(ended.code() == Some(0), "{ended:?}");
-    Ok(ended.stderr)
+    wire_in(&ended.stderr).context("the wire has a fence")
+}
+
+/// Ends a pod, and with it the fence of its wire.
+fn end(pod: &Pod) -> Result<()> {
+    pod.world.host.ip(&format!("link delete {DEVICE}"))?;
+    qfence_on(&pod.world.host, &["ps"]).map(|_| ())
 }
 
 /// Who makes a pod can choose the MAC address of its card.
@@ -242,10 +251,10 @@ fn a_pod_with_the_address_of_the_nodes_router_cuts_nothing_off() -> Result<()> {
     let _host = Listeners::everywhere(&pod.world.host, PORT)?;
     let _internet = Listeners::everywhere(&pod.world.internet, PORT)?;
     let shown = pod.world.internet.ip("-o link show eth0")?;
-    let mac = shown
+    let mut mac = shown
         .split_whitespace()
         .skip_while(|word| *word != "link/ether");
-    let mac = mac.skip(1).next().context("the router has an address")?;
+    let mac = mac.nth(1).context("the router has an address")?;
     let said = pod
         .shell
         .ask(&format!("ip link set eth0 address {mac} && echo set"))?;
@@ -256,12 +265,12 @@ fn a_pod_with_the_address_of_the_nodes_router_cuts_nothing_off() -> Result<()> {
         Ok(results.iter().filter(|one| one.is_reached()).count())
     };
     assert_eq!(reached(&mut beside)?, 2, "control");
-    fence_with_wire(&pod, &[])?;
+    fence_with_wire(&pod)?;
     assert_eq!(reached(&mut beside)?, 0);
     let out = ["tcp", "udp"].map(|kind| format!("{kind}/{SERVER_V4}/{PORT}"));
     let out = probe::run(&pod.world.host, &out.each_ref().map(String::as_str))?;
     assert!(out.iter().all(ProbeResult::is_reached), "{out:?}");
-    Ok(())
+    end(&pod)
 }
 
 /// A wire has none of the exceptions for a guest whose network the host makes.
@@ -277,8 +286,43 @@ fn a_pod_reaches_no_nameserver_of_the_node_by_its_wire() -> Result<()> {
         Ok(results.iter().filter(|one| one.is_reached()).count())
     };
     assert_eq!(reached()?, 2, "control");
-    fence_with_wire(&pod, &[])?;
+    fence_with_wire(&pod)?;
     assert_eq!(reached()?, 0);
+    end(&pod)
+}
+
+/// The fence of a container shows that a wire of its pod is not fenced any more, or that the pod has another way out.
+#[test]
+fn a_fence_shows_what_leaves_its_pod_unfenced() -> Result<()> {
+    let mut pod = Pod::new("wired")?;
+    let wire = fence_with_wire(&pod)?;
+    let host = pod.world.host.clone();
+    let unfenced = |name: &str| -> Result<Value> {
+        let rows = qfence_on(&host, &["ps", "--json"])?;
+        let rows: Vec<Value> = serde_json::from_str(&rows)?;
+        let row = rows.into_iter().find(|row| row["name"] == name);
+        let row = row.context("it is listed")?;
+        let is_unfenced = row["state"] == "unfenced";
+        ensure!(
+            is_unfenced == (row["unfenced_devices"] != serde_json::json!([])),
+            "{row}"
+        );
+        Ok(row["unfenced_devices"].clone())
+    };
+    let name = pod.fence.name().to_owned();
+    assert_eq!(unfenced(&name)?, serde_json::json!([]), "control");
+    let pid = pod.shell.pid()?;
+    host.ip(&format!(
+        "link add pod1 type veth peer name eth1 netns {pid}"
+    ))?;
+    assert_eq!(unfenced(&name)?, serde_json::json!(["pod1"]));
+    host.ip("link delete pod1")?;
+    assert_eq!(unfenced(&name)?, serde_json::json!([]));
+    pod.shell.ask("ip link add other0 link eth0 type macvlan")?;
+    assert_eq!(unfenced(&name)?, serde_json::json!(["other0"]));
+    pod.shell.ask("ip link delete other0")?;
+    qfence_on(&host, &["rm", &wire])?;
+    assert_eq!(unfenced(&name)?, serde_json::json!([DEVICE]));
     Ok(())
 }
 
@@ -290,11 +334,17 @@ fn a_pod_with_a_wire_can_have_a_supervisor_and_a_log() -> Result<()> {
     let path = pod.place.path().display().to_string();
     let words = ["--cgroup", &path, "--pod-device"];
     let mut attached = Attached::start(&pod.fence, &pod.world.host, &words)?;
+    let in_force = format!("the fence {} is in force", pod.fence.name());
+    // The wire was first.
+    wait_until("the cgroup is fenced", || {
+        Ok(attached.stderr().contains(&in_force))
+    })?;
     let results = attempt(&mut pod.shell, &[GATEWAY])?;
     assert!(!results.iter().any(ProbeResult::is_reached), "{results:?}");
     pod.fence.await_refusal(|refusal| refusal.port == PORT)?;
     attached.signal(Signal::SIGINT)?;
-    attached.ensure_success()
+    attached.ensure_success()?;
+    end(&pod)
 }
 
 /// Neither container is let go on before the wire is fenced, and neither fails because the other was first.
@@ -305,7 +355,7 @@ fn containers_of_a_pod_that_start_together_share_a_wire() -> Result<()> {
     let mut beside = pod.beside()?;
     let other = Fence::new("other")?;
     let place = Place::new(&other)?;
-    let sleeper = pod.beside()?;
+    let mut sleeper = pod.beside()?;
     place.add(sleeper.pid()?)?;
     for _ in 0..4 {
         assert!(
@@ -324,18 +374,17 @@ fn containers_of_a_pod_that_start_together_share_a_wire() -> Result<()> {
             let second = fence(&other, &two);
             [first.join().unwrap(), second]
         });
+        let mut wires = Vec::new();
         for ended in ended {
             let ended = ended?;
             ensure!(ended.code() == Some(0), "{ended:?}");
+            wires.extend(wire_in(&ended.stderr));
         }
+        let [wire] = &wires[..] else {
+            panic!("one fence has the wire: {wires:?}");
+        };
         let results = attempt(&mut beside, &[GATEWAY])?;
         assert!(!results.iter().any(ProbeResult::is_reached), "{results:?}");
-        let rows = qfence_on(&pod.world.host, &["ps", "--json"])?;
-        let rows: Vec<Value> = serde_json::from_str(&rows)?;
-        let of_device = |row: &&Value| row["devices"] == serde_json::json!([DEVICE]);
-        let wires: Vec<_> = rows.iter().filter(of_device).collect();
-        assert_eq!(wires.len(), 1, "{rows:?}");
-        let wire = wires[0]["name"].as_str().context("it has a name")?;
         for name in [pod.fence.name(), other.name(), wire] {
             qfence_on(&pod.world.host, &["rm", name])?;
         }
@@ -407,9 +456,5 @@ fn tap_devices_may_be_opened_in_a_pod_whose_wire_is_fenced() -> Result<()> {
         rm.args(["rm", pod.fence.name()]);
         ensure!(to_end(rm)?.code() == Some(0));
     }
-    pod.world.host.ip("link delete pod0")?;
-    let mut ps = pod.world.host.command(qfence()?);
-    ps.arg("ps");
-    ensure!(to_end(ps)?.code() == Some(0));
-    Ok(())
+    end(&pod)
 }

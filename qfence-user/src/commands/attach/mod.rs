@@ -33,9 +33,11 @@ use crate::{
     fence::{
         nested,
         registry::{Fences, MOUNTED_BPFFS, Made},
+        wired::Wired,
     },
     launch::signals::Blocked,
     observe::metrics::address::Listener,
+    stored_policy,
     supervise::attached::End,
     workload::{Target, words_of_devices},
 };
@@ -169,6 +171,10 @@ fn fence_one(
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
     let mut description = describe(options, &text, place.as_ref(), &devices);
+    if let Some(netns) = subject.wired {
+        let here = stored_policy::netns()?;
+        description.wired = Some(Wired { netns, here });
+    }
     let refuses_added = added::refuses(options, target, &mut description, paths)?;
     let Made {
         fence,

@@ -44,6 +44,7 @@ pub(super) fn describe(
         hooks: Vec::new(),
         without: Vec::new(),
         devices: devices.to_vec(),
+        wired: None,
         attached: Some(Attached {
             workload,
             // That of a fence with devices alone is made with it.

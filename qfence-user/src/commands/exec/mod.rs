@@ -318,6 +318,7 @@ fn describe(
             .collect(),
         without: Vec::new(),
         devices,
+        wired: None,
         attached: None,
         beneath: None,
     }

@@ -25,6 +25,7 @@ fn a_table_has_as_much_of_each_fence_as_can_be_read() {
         hooks: Vec::new(),
         without: Vec::new(),
         devices: Vec::new(),
+        wired: None,
         attached: None,
         beneath: None,
     };
