@@ -407,7 +407,7 @@ fn a_pod_whose_network_does_not_pass_the_node_is_refused() -> Result<()> {
     };
     let said = pod
         .shell
-        .ask("ip link add other0 link eth0 type macvlan && ip link set other0 up && echo made")?;
+        .ask("ip link add other0 link eth0 type macvlan && echo made")?;
     ensure!(said == ["made"], "{said:?}");
     refused(&pod, "other0 is a device of the kind macvlan")?;
     pod.shell.ask("ip link delete other0; echo deleted")?;
@@ -423,6 +423,33 @@ fn a_pod_whose_network_does_not_pass_the_node_is_refused() -> Result<()> {
     refused(&pod, "has no veth pair")?;
     assert!(!attempt(&mut pod.shell, &[GATEWAY])?.is_empty());
     Ok(())
+}
+
+/// Pairs with both ends in the pod lead nowhere, and are no wires; of too many devices none is read.
+#[test]
+fn a_pod_can_have_some_pairs_of_its_own() -> Result<()> {
+    let mut pod = Pod::new("own-pairs")?;
+    let add = |pod: &mut Pod, numbers: &str| -> Result<()> {
+        let line = format!(
+            "for i in {numbers}; do echo link add a$i type veth peer name b$i; done | ip -batch - && echo made"
+        );
+        let said = pod.shell.ask(&line)?;
+        ensure!(said == ["made"], "{said:?} {}", pod.shell.stderr());
+        Ok(())
+    };
+    add(&mut pod, "0")?;
+    fence_with_wire(&pod)?;
+    qfence_on(&pod.world.host, &["rm", pod.fence.name()])?;
+    add(&mut pod, "$(seq 512)")?;
+    let path = pod.place.path().display().to_string();
+    let words = ["--cgroup", &path, "--detach", "--pod-device"];
+    let ended = attach(&pod.fence, &pod.world.host, &words)?;
+    assert_eq!(ended.code(), Some(125), "{ended:?}");
+    assert!(
+        ended.stderr.contains("more than 1024 network devices"),
+        "{ended:?}"
+    );
+    end(&pod)
 }
 
 /// A machine in the pod needs a tap device. What leaves by it passes the wire; what leaves by a socket to the node does not.

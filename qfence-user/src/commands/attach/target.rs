@@ -229,3 +229,26 @@ impl Home {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wires_that_are_fenced_are_those_of_the_targets_namespace() {
+        let netns = File::open("/proc/thread-self/ns/net").unwrap();
+        let inode = netns.metadata().unwrap().ino();
+        let home = Home {
+            netns: Some(netns),
+            cookie: None,
+        };
+        for (home, wired, is_so) in [
+            (&home, Some(inode), true),
+            (&home, Some(inode + 1), false),
+            (&Home::default(), Some(inode), false),
+            (&Home::default(), None, true),
+        ] {
+            assert_eq!(home.ensure_wired(wired).is_ok(), is_so, "{wired:?}");
+        }
+    }
+}
