@@ -65,7 +65,7 @@ fn decide(call: Call) {
                     continue;
                 };
                 let written = Answer::Created(created.clone()).write();
-                assert!(written.len() <= LONGEST + 1024);
+                assert!(written.len() <= LONGEST);
                 assert_eq!(answered(&written), Ok(()));
                 let Some(adjust) = created.adjust else {
                     assert!(!asks || choice.is_hooked(&container));

@@ -1,5 +1,7 @@
 //! containerd asks the plugin about each container of a pod, on a node without a cluster.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;
 use tests::{
@@ -209,6 +211,31 @@ fn a_plugin_that_was_stopped_fences_late() -> Result<()> {
     assert_fenced(&probe_in(&scene, &running)?);
     let next = start(&scene, &pod, "next")?;
     assert_fenced(&probe_in(&scene, &next)?);
+    Ok(())
+}
+
+/// Whoever makes pods chooses the values of their annotations, and a refusal has them in its reason.
+#[test]
+fn a_plugin_whose_messages_nobody_reads_answers_nevertheless() -> Result<()> {
+    let scene = scene()?;
+    let _containerd = scene.room.start_node()?;
+    let mut plugin = scene.room.command("qfence-user")?;
+    plugin.args(["nri-plugin", "--socket", NRI_SOCKET, "--profile", "host"]);
+    plugin.stderr(Stdio::piped());
+    let _plugin = Process::spawn(plugin)?;
+    wait_until("the plugin is registered", || {
+        Ok(scene.room.containerd_log().contains("invocation order"))
+    })?;
+    let long = "a b".repeat(1 << 16);
+    for name in ["first", "second"] {
+        let pod = scene.room.run_pod(name, &[("qfence.name", &long)])?;
+        let refused = scene.room.create_container(&pod, "main", &FOR_EVER)?;
+        let refused = refused.expect_err("it is refused");
+        assert!(refused.contains("a ba ba b"), "{refused}");
+        assert!(refused.len() < 4096, "{}", refused.len());
+    }
+    let pod = scene.room.run_pod("fenced", &[FENCED])?;
+    assert_fenced(&probe(&scene, &pod, "main")?);
     Ok(())
 }
 

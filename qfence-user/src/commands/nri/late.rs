@@ -1,7 +1,12 @@
 //! Containers that run already when the plugin connects, and that should have a fence. They are fenced as `attach --detach`
 //! does it, by a process of its own each, so that the plugin answers meanwhile.
 
-use std::process::{Command, Stdio};
+use std::{
+    fmt::Display,
+    process::{Command, Stdio},
+    sync::mpsc::{Receiver, SendError, Sender, channel},
+    thread::Builder,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -9,11 +14,78 @@ use super::voice::Voice;
 use crate::{
     base::paths::Paths,
     fence::registry::Fences,
-    workload::{self, Target, nri::found::Late, oci::attach::words},
+    workload::{
+        self, Target,
+        nri::{choice::Choice, found::Late},
+        oci::attach::words,
+    },
 };
 
+/// The thread that fences containers, for all connections of this process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    options: Vec<String>,
+    voice: Voice,
+    paths: Paths,
+    queue: Option<Sender<Vec<Late>>>,
+}
+
+impl Worker {
+    /// It is started when there is something to do.
+    pub(super) fn new(choice: &Choice, voice: Voice, paths: &Paths) -> Self {
+        Self {
+            options: choice.options.clone(),
+            voice,
+            paths: paths.clone(),
+            queue: None,
+        }
+    }
+
+    /// Has the containers fenced that are to be fenced now, and returns without waiting. The messages are those of what
+    /// stays unfenced because the thread cannot be started, by `builder`.
+    pub(super) fn fence(&mut self, builder: Builder, all: Vec<Late>) -> Vec<String> {
+        let all = match &self.queue {
+            None => all,
+            Some(queue) => match queue.send(all) {
+                Ok(()) => return Vec::new(),
+                // The thread has ended.
+                Err(SendError(all)) => all,
+            },
+        };
+        let (queue, received) = channel();
+        let (options, voice, paths) = (self.options.clone(), self.voice, self.paths.clone());
+        let work = move || work(&received, &options, voice, &paths);
+        match builder.name("qfence-late".into()).spawn(work) {
+            Ok(_) => {
+                // It was started just now, and waits for them.
+                let _ = queue.send(all);
+                self.queue = Some(queue);
+                Vec::new()
+            }
+            Err(error) => {
+                self.queue = None;
+                let error = format!("cannot start a thread: {error}");
+                all.iter().map(|late| unfenced(late, &error)).collect()
+            }
+        }
+    }
+}
+
+/// Fences what is received, until the process ends. Of several lists the last one has all that runs.
+fn work(received: &Receiver<Vec<Late>>, options: &[String], voice: Voice, paths: &Paths) {
+    for all in received {
+        let all = received.try_iter().last().unwrap_or(all);
+        fence(&all, options, voice, paths);
+    }
+}
+
+/// What is said of a container that stays unfenced.
+fn unfenced(late: &Late, reason: &impl Display) -> String {
+    format!("error: {} runs and is NOT FENCED: {reason:#}", late.words)
+}
+
 /// Fences them one after the other. Those that cannot be fenced are named.
-pub(super) fn fence(all: &[Late], options: &[String], voice: Voice, paths: &Paths) {
+fn fence(all: &[Late], options: &[String], voice: Voice, paths: &Paths) {
     for late in all {
         match fence_one(late, options, voice, paths) {
             Ok(true) => voice.say(&format!(
@@ -21,10 +93,7 @@ pub(super) fn fence(all: &[Late], options: &[String], voice: Voice, paths: &Path
                 late.words
             )),
             Ok(false) => {}
-            Err(error) => voice.say(&format!(
-                "error: {} runs and is NOT FENCED: {error:#}",
-                late.words
-            )),
+            Err(error) => voice.say(&unfenced(late, &error)),
         }
     }
 }
@@ -68,4 +137,38 @@ fn is_fenced(id: &str, paths: &Paths) -> Result<bool> {
             && place.below(mount) == Some(workload.cgroup.as_path())
             && fences.enforced(&name).is_ok()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::nri::call::Refusal;
+
+    #[test]
+    fn what_stays_unfenced_is_named_if_no_thread_can_be_started() {
+        let choice = Choice {
+            program: "/q".into(),
+            is_trusting: false,
+            options: Vec::new(),
+        };
+        let mut worker = Worker::new(&choice, Voice::new(false), &Paths::default());
+        let late = Late {
+            id: "id".into(),
+            words: "the container main of the pod shop/web".into(),
+            asked: Err(Refusal::of_container("no".into())),
+        };
+        // No machine has that much memory.
+        let builder = || Builder::new().stack_size(1 << 60);
+        for _ in 0..2 {
+            let said = worker.fence(builder(), vec![late.clone()]);
+            let [said] = &said[..] else {
+                panic!("{said:?}")
+            };
+            assert!(
+                said.starts_with("error: the container main of the pod shop/web runs and is NOT FENCED: cannot start"),
+                "{said}"
+            );
+        }
+        assert_eq!(worker.fence(Builder::new(), vec![late]), [""; 0]);
+    }
 }

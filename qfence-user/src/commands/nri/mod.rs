@@ -7,11 +7,11 @@ mod late;
 mod session;
 mod voice;
 
-use std::{env, os::unix::net::UnixStream, path::Path, thread::sleep, time::Duration};
+use std::{env, os::unix::net::UnixStream, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::{session::Session, voice::Voice};
+use self::{late::Worker, session::Session, voice::Voice};
 use super::{oci::hook, require_root};
 use crate::{
     base::{inherited, paths::Paths},
@@ -36,9 +36,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// If the options cannot be used, or the connection to the runtime that has started it fails.
 pub(super) fn run(options: &NriPlugin, paths: &Paths) -> Result<()> {
     let socket = env::var(SOCKET).ok();
-    let voice = Voice {
-        has_system_log: socket.is_some(),
-    };
+    let voice = Voice::new(socket.is_some());
     let done = match &socket {
         Some(number) => launched(number, options, voice, paths),
         None => connect(options, voice, paths),
@@ -58,15 +56,22 @@ fn launched(number: &str, options: &NriPlugin, voice: Voice, paths: &Paths) -> R
     let stream = UnixStream::from(inherited::take(number)?);
     let name = env::var(NAME).unwrap_or_else(|_| QFENCE.into());
     let index = env::var(INDEX).unwrap_or_else(|_| options.index.clone());
-    Session::new(&stream, &choice, voice, paths).serve(&name, &index)
+    let mut worker = Worker::new(&choice, voice, paths);
+    Session::new(&stream, &choice, voice, paths, &mut worker).serve(&name, &index)
 }
 
 /// Serves the runtime behind a socket, and again when the connection has ended.
 fn connect(options: &NriPlugin, voice: Voice, paths: &Paths) -> Result<()> {
     let choice = choice(options)?;
+    let mut worker = Worker::new(&choice, voice, paths);
     let mut said = String::new();
     loop {
-        let served = session(&options.socket, &options.index, &choice, voice, paths);
+        let served = UnixStream::connect(&options.socket)
+            .with_context(|| format!("cannot connect to {}", options.socket.display()))
+            .and_then(|stream| {
+                let mut session = Session::new(&stream, &choice, voice, paths, &mut worker);
+                session.serve(QFENCE, &options.index)
+            });
         let reason = match served {
             Ok(()) => "the runtime has ended the connection".to_owned(),
             Err(error) => format!("{error:#}"),
@@ -80,12 +85,6 @@ fn connect(options: &NriPlugin, voice: Voice, paths: &Paths) -> Result<()> {
         }
         sleep(RETRY);
     }
-}
-
-fn session(socket: &Path, index: &str, choice: &Choice, voice: Voice, paths: &Paths) -> Result<()> {
-    let stream = UnixStream::connect(socket)
-        .with_context(|| format!("cannot connect to {}", socket.display()))?;
-    Session::new(&stream, choice, voice, paths).serve(QFENCE, index)
 }
 
 /// What the options say of fences.

@@ -2,13 +2,14 @@
 
 use std::{
     io::{Read as _, Write as _},
+    mem,
     os::unix::net::UnixStream,
-    thread,
+    thread::Builder,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::{late, voice::Voice};
+use super::{late::Worker, voice::Voice};
 use crate::{
     base::{paths::Paths, printable::printable},
     fence::registry::Fences,
@@ -37,7 +38,10 @@ pub(super) struct Session<'a> {
     choice: &'a Choice,
     voice: Voice,
     paths: &'a Paths,
+    worker: &'a mut Worker,
     collected: Collected,
+    /// Messages that are shown after the answer.
+    unsaid: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -46,13 +50,16 @@ impl<'a> Session<'a> {
         choice: &'a Choice,
         voice: Voice,
         paths: &'a Paths,
+        worker: &'a mut Worker,
     ) -> Self {
         Self {
             stream,
             choice,
             voice,
             paths,
+            worker,
             collected: Collected::default(),
+            unsaid: Vec::new(),
         }
     }
 
@@ -88,11 +95,16 @@ impl<'a> Session<'a> {
                 let answer = match Call::read(&message.data).and_then(|call| self.answer(call)) {
                     Ok(answer) => answer,
                     Err(refusal) => {
-                        self.voice.say(&format!("refused: {}", refusal.message()));
+                        self.unsaid.push(format!("refused: {}", refusal.message()));
                         Answer::Refused(refusal)
                     }
                 };
-                self.send(Side::Plugin, Kind::Response, message.stream, answer.write())
+                let answer = answer.write();
+                let sent = self.send(Side::Plugin, Kind::Response, message.stream, answer);
+                for message in mem::take(&mut self.unsaid) {
+                    self.voice.say(&message);
+                }
+                sent
             }
             (Side::Runtime, Kind::Response) if message.stream == REGISTER => {
                 answered(&message.data)
@@ -119,7 +131,7 @@ impl<'a> Session<'a> {
     fn answer(&mut self, call: Call) -> Result<Answer, Refusal> {
         match call {
             Call::Configure(runtime) => {
-                self.voice.say(&format!(
+                self.unsaid.push(format!(
                     "the plugin is registered with {} {}",
                     runtime.runtime_name, runtime.runtime_version
                 ));
@@ -136,7 +148,7 @@ impl<'a> Session<'a> {
             Call::Create(pod, container) => {
                 let created = self.choice.create(&pod, &container)?;
                 if created.adjust.is_some() {
-                    self.voice.say(&format!(
+                    self.unsaid.push(format!(
                         "the container {} of the pod {} is made with a fence",
                         container.name,
                         words(&pod)
@@ -173,12 +185,11 @@ impl<'a> Session<'a> {
 
     /// Fences what runs already. The runtime waits for no answer that long.
     fn fence_late(&mut self) {
-        let late = std::mem::take(&mut self.collected).late(self.choice);
-        if late.is_empty() {
+        let all = mem::take(&mut self.collected).late(self.choice);
+        if all.is_empty() {
             return;
         }
-        let (options, voice) = (self.choice.options.clone(), self.voice);
-        let paths = self.paths.clone();
-        thread::spawn(move || late::fence(&late, &options, voice, &paths));
+        let unfenced = self.worker.fence(Builder::new(), all);
+        self.unsaid.extend(unfenced);
     }
 }

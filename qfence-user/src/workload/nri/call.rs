@@ -2,10 +2,14 @@
 
 use prost::{DecodeError, Message as _};
 
-use super::messages::{
-    Configure, Configured, Container, Created, OfContainer, PLUGIN, Pod, RUNTIME, RegisterPlugin,
-    Request, Response, StateChange, Status, Synchronize, Synchronized,
+use super::{
+    messages::{
+        Configure, Configured, Container, Created, OfContainer, PLUGIN, Pod, RUNTIME,
+        RegisterPlugin, Request, Response, StateChange, Status, Synchronize, Synchronized,
+    },
+    wire::LONGEST,
 };
+use crate::base::printable::shortened;
 
 /// The numbers of the events that the plugin wants.
 const CREATE: i32 = 4;
@@ -18,6 +22,9 @@ const EVENTS: i32 = 1 << (CREATE - 1) | 1 << (START - 1);
 const INVALID_ARGUMENT: i32 = 3;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
+
+/// The most bytes of a reason. It can have a value of an annotation in it, which whoever makes pods chooses.
+const REASON: usize = 2048;
 
 /// What the runtime asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +52,13 @@ impl Refusal {
     /// The container must not be made, or not be started.
     #[must_use]
     pub fn of_container(message: String) -> Self {
+        Self::new(FAILED_PRECONDITION, message)
+    }
+
+    fn new(code: i32, message: String) -> Self {
         Self {
-            code: FAILED_PRECONDITION,
-            message,
+            code,
+            message: shortened(message, REASON),
         }
     }
 
@@ -60,10 +71,8 @@ impl Refusal {
 
 impl From<DecodeError> for Refusal {
     fn from(error: DecodeError) -> Self {
-        Self {
-            code: INVALID_ARGUMENT,
-            message: format!("qfence cannot read the runtime's message: {error}"),
-        }
+        let message = format!("qfence cannot read the runtime's message: {error}");
+        Self::new(INVALID_ARGUMENT, message)
     }
 }
 
@@ -106,20 +115,17 @@ impl Call {
 }
 
 fn unknown(request: &Request) -> Refusal {
-    Refusal {
-        code: UNIMPLEMENTED,
-        message: format!(
-            "qfence's plugin has no method {:?} of {:?}",
-            request.method, request.service
-        ),
-    }
+    let message = format!(
+        "qfence's plugin has no method {:?} of {:?}",
+        request.method, request.service
+    );
+    Refusal::new(UNIMPLEMENTED, message)
 }
 
 fn both(pod: Option<Pod>, container: Option<Container>) -> Result<(Pod, Container), Refusal> {
-    pod.zip(container).ok_or_else(|| Refusal {
-        code: INVALID_ARGUMENT,
-        message: "the runtime's message has no pod or no container".into(),
-    })
+    let message = "the runtime's message has no pod or no container";
+    let missing = || Refusal::new(INVALID_ARGUMENT, message.into());
+    pod.zip(container).ok_or_else(missing)
 }
 
 /// The data of the request that registers the plugin.
@@ -153,7 +159,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// It as bytes.
+    /// It as bytes. An answer that is too long for the connection is a refusal: without an answer, the runtime would go on.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
         let payload = match self {
@@ -169,7 +175,12 @@ impl Answer {
             }),
             _ => None,
         };
-        Response { status, payload }.encode_to_vec()
+        let written = Response { status, payload }.encode_to_vec();
+        if written.len() <= LONGEST {
+            return written;
+        }
+        let message = "qfence: the annotations of the pod are too long".to_owned();
+        Self::Refused(Refusal::of_container(message)).write()
     }
 }
 
@@ -190,7 +201,7 @@ pub fn answered(data: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::messages::Adjustment, *};
 
     fn read(method: &str, payload: Vec<u8>) -> Result<Call, Refusal> {
         let request = Request {
@@ -254,6 +265,24 @@ mod tests {
             Call::read(&other.encode_to_vec()).unwrap_err().code,
             UNIMPLEMENTED
         );
+    }
+
+    #[test]
+    fn an_answer_is_never_too_long_for_its_connection() {
+        let long = "\u{e9}".repeat(LONGEST);
+        let refusal = Refusal::of_container(long.clone());
+        assert!(refusal.message().len() < REASON + 4);
+        assert!(refusal.message().ends_with('…'));
+        let unknown = read(&long, Vec::new()).unwrap_err();
+        assert!(unknown.message().len() < REASON + 4);
+        let created = Answer::Created(Created {
+            adjust: Some(Adjustment {
+                annotations: [("qfence.deny".to_owned(), long)].into(),
+                hooks: None,
+            }),
+        });
+        let refused = answered(&created.write()).unwrap_err();
+        assert!(refused.contains("too long"), "{refused}");
     }
 
     #[test]
