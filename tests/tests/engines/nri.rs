@@ -263,6 +263,42 @@ fn a_plugin_outlives_containerd_and_two_fence_a_container_once() -> Result<()> {
     Ok(())
 }
 
+/// Installs what the image has, as the manifest does on each start of its pod; returns what that says.
+fn install_from_image(scene: &Scene) -> Result<String> {
+    let bin = "/usr/local/bin";
+    let runc = include_str!("../../../contrib/docker/qfence-runc");
+    scene.room.write(&format!("{bin}/qfence-runc"), runc)?;
+    scene.room.write(&format!("{bin}/10-qfence"), plugin())?;
+    let script = include_str!("../../../contrib/kubernetes/install.sh");
+    scene.room.write("/root/install.sh", script)?;
+    let install = "mkdir -p /root/bin /opt/nri/plugins && sh /root/install.sh /root/bin /opt/nri/plugins";
+    scene.room.output(&["sh", "-c", install])
+}
+
+#[test]
+fn the_policy_of_a_node_stays_and_two_different_ones_make_no_container() -> Result<()> {
+    let scene = scene()?;
+    assert_eq!(install_from_image(&scene)?, "");
+    let policy = plugin().replace("--profile host", "--profile host --deny udp:any");
+    assert_ne!(policy, plugin());
+    install(&scene, &policy)?;
+    let said = install_from_image(&scene)?;
+    assert!(said.contains("10-qfence of the node differs"), "{said}");
+    let _plugin = connect(&scene, "90")?;
+    let _containerd = scene.room.start_node()?;
+    wait_until("both are registered", || {
+        let log = scene.room.containerd_log();
+        Ok(log.contains("10-qfence") && log.contains("90-qfence"))
+    })?;
+    let pod = scene.room.run_pod("both", &[FENCED])?;
+    let refused = scene.room.create_container(&pod, "main", &FOR_EVER)?;
+    let refused = refused.expect_err("both policies cannot hold");
+    assert!(refused.contains("other options"), "{refused}");
+    let open = scene.room.run_pod("open", &[])?;
+    assert_open(&probe(&scene, &open, "main")?);
+    Ok(())
+}
+
 #[test]
 fn a_pod_with_annotation_and_runtime_class_has_the_policy_of_the_class() -> Result<()> {
     let scene = scene()?;

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::workload::oci::{annotations, bundle};
 
+/// How many words of a hook come before its options.
+const WORDS: usize = 3;
+
 /// How the plugin has containers fenced.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -68,8 +71,16 @@ impl Choice {
             return Ok(Created::default());
         };
         // Another plugin of qfence's was asked before.
-        if self.is_hooked(container) {
-            return Ok(Created::default());
+        if let Some(options) = self.options_of(container) {
+            if options == self.hook(bundle::STAGES[0]).args.split_off(WORDS) {
+                return Ok(Created::default());
+            }
+            let reason = format!(
+                "it has a hook of qfence's with other options ({options:?}) than those of this plugin ({:?}); both policies \
+                 cannot hold, so give the plugins the same options",
+                self.options
+            );
+            return Err(refused(pod, container, &reason));
         }
         let mut added = asked.annotations;
         added.retain(|key, _| !container.annotations.contains_key(key));
@@ -98,12 +109,16 @@ impl Choice {
     /// Whether a container has the hook that fences it.
     #[must_use]
     pub fn is_hooked(&self, container: &Container) -> bool {
+        self.options_of(container).is_some()
+    }
+
+    /// The options of the hook that fences a container. They may be those of another plugin of qfence's.
+    fn options_of<'a>(&self, container: &'a Container) -> Option<&'a [String]> {
         let ours = self.hook(bundle::STAGES[0]);
-        // The options may be those of another plugin of qfence's.
         let is_ours =
-            |hook: &Hook| hook.path == ours.path && hook.args.get(1..3) == ours.args.get(1..3);
-        let hooks = container.hooks.as_ref();
-        hooks.is_some_and(|hooks| hooks.create_runtime.iter().any(is_ours))
+            |hook: &Hook| hook.path == ours.path && hook.args.get(1..WORDS) == ours.args.get(1..WORDS);
+        let hooks = &container.hooks.as_ref()?.create_runtime;
+        hooks.iter().find(|hook| is_ours(hook))?.args.get(WORDS..)
     }
 
     fn hook(&self, stage: &str) -> Hook {
@@ -203,14 +218,34 @@ mod tests {
         assert!(choice().is_missing(&pod, &container).unwrap().is_some());
         container.hooks = first.hooks;
         container.annotations = first.annotations;
+        assert_eq!(choice().create(&pod, &container), Ok(Created::default()));
+        assert_eq!(choice().is_missing(&pod, &container), Ok(None));
+        // It was made as another plugin says. That is decided when it is made.
         let mut other = choice();
         other.options = vec!["--profile=internet-only".into()];
-        assert_eq!(other.create(&pod, &container), Ok(Created::default()));
-        assert_eq!(choice().is_missing(&pod, &container), Ok(None));
+        assert_eq!(other.is_missing(&pod, &container), Ok(None));
         // Only this hook counts.
         let hook = &mut container.hooks.as_mut().unwrap().create_runtime[0];
         hook.args[2] = "poststop".into();
         assert!(choice().is_missing(&pod, &container).unwrap().is_some());
+    }
+
+    #[test]
+    fn two_plugins_with_different_policies_make_no_container() {
+        let pod = pod(&[("qfence", "on")]);
+        let mut container = Container::default();
+        let first = choice().create(&pod, &container).unwrap().adjust.unwrap();
+        container.hooks = first.hooks;
+        let mut stricter = choice();
+        stricter.options = vec!["--profile=internet-only".into()];
+        let mut trusting = choice();
+        trusting.is_trusting = true;
+        let mut none = choice();
+        none.options = Vec::new();
+        for other in [stricter, trusting, none] {
+            let refused = other.create(&pod, &container).unwrap_err();
+            assert!(refused.message().contains("other options"), "{refused:?}");
+        }
     }
 
     #[test]
