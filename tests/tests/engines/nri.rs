@@ -271,7 +271,8 @@ fn install_from_image(scene: &Scene) -> Result<String> {
     scene.room.write(&format!("{bin}/10-qfence"), plugin())?;
     let script = include_str!("../../../contrib/kubernetes/install.sh");
     scene.room.write("/root/install.sh", script)?;
-    let install = "mkdir -p /root/bin /opt/nri/plugins && sh /root/install.sh /root/bin /opt/nri/plugins";
+    let install =
+        "mkdir -p /root/bin /opt/nri/plugins && sh /root/install.sh /root/bin /opt/nri/plugins";
     scene.room.output(&["sh", "-c", install])
 }
 

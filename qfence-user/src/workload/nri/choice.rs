@@ -8,9 +8,6 @@ use super::{
 };
 use crate::workload::oci::{annotations, bundle};
 
-/// How many words of a hook come before its options.
-const WORDS: usize = 3;
-
 /// How the plugin has containers fenced.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -72,7 +69,7 @@ impl Choice {
         };
         // Another plugin of qfence's was asked before.
         if let Some(options) = self.options_of(container) {
-            if options == self.hook(bundle::STAGES[0]).args.split_off(WORDS) {
+            if options == self.options() {
                 return Ok(Created::default());
             }
             let reason = format!(
@@ -114,27 +111,31 @@ impl Choice {
 
     /// The options of the hook that fences a container. They may be those of another plugin of qfence's.
     fn options_of<'a>(&self, container: &'a Container) -> Option<&'a [String]> {
-        let ours = self.hook(bundle::STAGES[0]);
-        let is_ours =
-            |hook: &Hook| hook.path == ours.path && hook.args.get(1..WORDS) == ours.args.get(1..WORDS);
+        let command = self.command(&[]);
         let hooks = &container.hooks.as_ref()?.create_runtime;
-        hooks.iter().find(|hook| is_ours(hook))?.args.get(WORDS..)
+        let mut hooks = hooks.iter();
+        hooks.find_map(|hook| command.options_of(&hook.path, &hook.args, bundle::STAGES[0]))
     }
 
     fn hook(&self, stage: &str) -> Hook {
-        let mut options = self.options.clone();
-        if self.is_trusting {
-            options.insert(0, "--trust-annotations".into());
-        }
-        let command = bundle::Command {
-            path: &self.program,
-            arguments: &["oci-hook"],
-            options: &options,
-        };
         Hook {
             path: self.program.clone(),
-            args: command.words(stage),
+            args: self.command(&self.options()).words(stage),
         }
+    }
+
+    fn command<'a>(&'a self, options: &'a [String]) -> bundle::Command<'a> {
+        bundle::Command {
+            path: &self.program,
+            arguments: &["oci-hook"],
+            options,
+        }
+    }
+
+    /// The options of the hook.
+    fn options(&self) -> Vec<String> {
+        let trust = self.is_trusting.then(|| "--trust-annotations".to_owned());
+        trust.into_iter().chain(self.options.clone()).collect()
     }
 }
 
@@ -224,6 +225,13 @@ mod tests {
         let mut other = choice();
         other.options = vec!["--profile=internet-only".into()];
         assert_eq!(other.is_missing(&pod, &container), Ok(None));
+        // /usr/local can be a link, and the plugins can see it in different ways.
+        let mut linked = choice();
+        linked.program = "/var/usrlocal/bin/qfence-user".into();
+        assert_eq!(linked.create(&pod, &container), Ok(Created::default()));
+        assert_eq!(linked.is_missing(&pod, &container), Ok(None));
+        linked.program = "/usr/local/bin/qfence".into();
+        assert!(linked.is_missing(&pod, &container).unwrap().is_some());
         // Only this hook counts.
         let hook = &mut container.hooks.as_mut().unwrap().create_runtime[0];
         hook.args[2] = "poststop".into();

@@ -46,12 +46,24 @@ impl Command<'_> {
         words
     }
 
+    /// The options of a hook with a path and words, if it is this command at a stage. Only the name of the executable is
+    /// compared: it has several paths where a directory is a link, or is mounted elsewhere.
+    pub fn options_of<'a, Word: PartialEq<String>>(
+        &self,
+        path: &str,
+        words: &'a [Word],
+        stage: &str,
+    ) -> Option<&'a [Word]> {
+        let ours = self.without_options(stage);
+        let (begins, options) = words.split_at_checked(ours.len())?;
+        let is_ours = name(path) == name(self.path) && begins.get(1..)? == ours.get(1..)?;
+        is_ours.then_some(options)
+    }
+
     /// Whether a hook is this command at a stage, with any options.
     fn is_hook(&self, hook: &Value, stage: &str) -> bool {
-        let words = self.without_options(stage);
-        let args = hook["args"].as_array();
-        let begins = args.and_then(|args| args.get(..words.len()));
-        hook["path"] == self.path && begins.is_some_and(|begins| begins == words)
+        let words = hook["args"].as_array().zip(hook["path"].as_str());
+        words.is_some_and(|(words, path)| self.options_of(path, words, stage).is_some())
     }
 }
 
@@ -80,6 +92,11 @@ pub fn with_hooks(config: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Bundl
         list.insert(place, hook);
     }
     Ok(serde_json::to_vec(&config)?)
+}
+
+/// The last part of a path.
+fn name(path: &str) -> Option<&str> {
+    path.rsplit('/').next()
 }
 
 /// A member of an object; an empty one is made if it is missing or null.
@@ -145,10 +162,14 @@ mod tests {
         let create = ours("createRuntime", &["--profile=internet-only"]);
         let stop = ours("poststop", &[]);
         let plugins = ours("createRuntime", &["--profile=host", "--deny", "lan"]);
+        // Where /usr/local is a link.
+        let mut linked = plugins.clone();
+        linked["path"] = json!("/var/usrlocal/bin/qfence-user");
+        linked["args"][0] = json!("qfence-user");
         let mut foreign = plugins.clone();
-        foreign["path"] = json!("/opt/qfence-user");
+        foreign["path"] = json!("/usr/local/bin/qfence");
         let config = json!({
-            "hooks": { "createRuntime": [plugins, foreign], "poststop": [stop] },
+            "hooks": { "createRuntime": [plugins, linked, foreign], "poststop": [stop] },
         });
         let written = with(&config).unwrap();
         assert_eq!(
