@@ -1,6 +1,6 @@
 //! containerd asks the plugin about each container of a pod, on a node without a cluster.
 
-use std::process::Stdio;
+use std::{process::Stdio, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;
@@ -189,6 +189,43 @@ fn what_was_made_without_the_plugin_does_not_start_and_what_runs_is_fenced_late(
     let _plugin = connect(&scene, "10")?;
     await_late(&scene, "the container meanwhile of the pod tests/early")?;
     assert_fenced(&probe_in(&scene, &running)?);
+    Ok(())
+}
+
+/// Both plugins are told of the same containers at the same time.
+#[test]
+fn two_plugins_fence_late_what_runs_and_none_says_that_it_could_not() -> Result<()> {
+    let scene = scene()?;
+    let log = SystemLog::listen(&scene)?;
+    let containerd = scene.room.start_node()?;
+    let pod = scene.room.run_pod("early", &[FENCED])?;
+    let mut running = Vec::new();
+    for name in ["one", "two", "three"] {
+        running.push(start(&scene, &pod, name)?);
+    }
+    assert_open(&probe_in(&scene, &running[0])?);
+    scene.room.kill("containerd")?;
+    drop(containerd);
+    install(&scene, plugin())?;
+    let _plugin = connect(&scene, "90")?;
+    let _containerd = scene.room.start_node()?;
+    let mut said = String::new();
+    for container in ["one", "two", "three"] {
+        let line = format!("{container} of the pod tests/early has run without its fence");
+        wait_until(&line, || {
+            said += &log.messages();
+            Ok((said.clone() + &scene.room.log_of_qfence()).contains(&line))
+        })?;
+    }
+    for id in &running {
+        assert_fenced(&probe_in(&scene, id)?);
+    }
+    // The one that comes second to the last container may still be at it.
+    sleep(Duration::from_secs(2));
+    said += &log.messages();
+    said += &scene.room.log_of_qfence();
+    assert_eq!(said.matches("has run without").count(), 3, "{said}");
+    assert!(!said.contains("NOT FENCED"), "{said}");
     Ok(())
 }
 

@@ -3,16 +3,21 @@
 
 use std::{
     fmt::Display,
-    process::{Command, Stdio},
+    process::Command,
     sync::mpsc::{Receiver, SendError, Sender, channel},
-    thread::Builder,
+    thread::{Builder, sleep},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail};
 
-use super::voice::Voice;
+use super::{child, voice::Voice};
 use crate::{
-    base::paths::Paths,
+    base::{
+        files::directory::Directory,
+        locks::{self, Exclusive},
+        paths::Paths,
+    },
     fence::registry::Fences,
     workload::{
         self, Target,
@@ -20,6 +25,15 @@ use crate::{
         oci::attach::words,
     },
 };
+
+/// How long one `attach` may take.
+const ATTACH: Duration = Duration::from_secs(30);
+
+/// How long another plugin is waited for. It is longer than that one's `attach`.
+const LOCK: Duration = Duration::from_secs(40);
+
+/// The time between looks at the lock.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The thread that fences containers, for all connections of this process.
 #[derive(Debug)]
@@ -100,30 +114,43 @@ fn fence(all: &[Late], options: &[String], voice: Voice, paths: &Paths) {
 
 /// Fences one; `false` if it has a fence.
 fn fence_one(late: &Late, options: &[String], voice: Voice, paths: &Paths) -> Result<bool> {
+    // Another plugin of qfence's may be at the same container.
+    let _alone = alone(paths, LOCK)?;
+    let fenced = is_fenced(&late.id, paths);
     let asked = match &late.asked {
         Ok(asked) => &asked.options,
-        Err(refusal) => anyhow::bail!("{}", refusal.message()),
+        Err(_) if matches!(fenced, Ok(true)) => return Ok(false),
+        Err(refusal) => bail!("{}", refusal.message()),
     };
-    if is_fenced(&late.id, paths)? {
+    if fenced? {
         return Ok(false);
     }
     let mut attach = Command::new(&paths.program);
     attach.arg("attach");
     attach.args(words(["--container", &late.id], &late.id, options, asked));
-    attach.stdin(Stdio::null()).stdout(Stdio::null());
-    let ended = attach
-        .output()
-        .context("cannot execute qfence-user attach")?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    let said: Vec<_> = said
-        .lines()
-        .map(|line| line.strip_prefix("qfence: ").unwrap_or(line))
-        .collect();
-    ensure!(ended.status.success(), "{}", said.join("; "));
-    for line in said {
-        voice.say(line);
+    match child::run(attach, ATTACH) {
+        Ok(said) => said.iter().for_each(|line| voice.say(line)),
+        // The container has got its fence from elsewhere meanwhile.
+        Err(_) if is_fenced(&late.id, paths).unwrap_or(false) => return Ok(false),
+        Err(error) => return Err(error),
     }
     Ok(true)
+}
+
+/// Takes the lock of this node's plugins. After the time it returns without the lock: whoever has it does not go on, and what is
+/// to be fenced does not wait for that.
+fn alone(paths: &Paths, limit: Duration) -> Result<Option<Exclusive>> {
+    let directory = paths.run.join("nri");
+    Directory::make_private(&paths.run)?;
+    Directory::make_private(&directory)?;
+    let deadline = Instant::now() + limit;
+    loop {
+        let lock = locks::try_exclusive(&directory)?;
+        if lock.is_some() || Instant::now() >= deadline {
+            return Ok(lock);
+        }
+        sleep(PAUSE);
+    }
 }
 
 /// Whether a fence is in force at the cgroup of a container.
@@ -131,16 +158,34 @@ fn is_fenced(id: &str, paths: &Paths) -> Result<bool> {
     let workload = workload::find(&Target::Container(id.to_owned()), paths)?;
     let fences = Fences::look(paths)?;
     let mount = fences.hierarchy().mount();
-    let mut attached = fences.attached()?.into_iter();
-    Ok(attached.any(|(name, place)| {
-        place.exists()
+    for (name, place) in fences.attached()? {
+        if place.exists()
             && place.below(mount) == Some(workload.cgroup.as_path())
             && fences.enforced(&name).is_ok()
-    }))
+        {
+            check_devices(&fences, &name)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Checks that the network devices of a fence are fenced.
+///
+/// # Errors
+/// If one is not.
+pub(super) fn check_devices(fences: &Fences, name: &str) -> Result<()> {
+    let listed = fences.look_at(name.to_owned())?;
+    if let Some((device, why)) = listed.unfenced.first() {
+        bail!("the network device {device} of its fence {name} is not fenced: {why}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread::spawn;
+
     use super::*;
     use crate::workload::nri::call::Refusal;
 
@@ -170,5 +215,23 @@ mod tests {
             );
         }
         assert_eq!(worker.fence(Builder::new(), vec![late]), [""; 0]);
+    }
+
+    #[test]
+    fn one_plugin_waits_for_the_other_and_not_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            run: directory.path().join("run"),
+            ..Paths::default()
+        };
+        let short = Duration::from_millis(100);
+        let first = alone(&paths, short).unwrap();
+        assert!(first.is_some());
+        assert!(alone(&paths, short).unwrap().is_none());
+        let waits = spawn(move || alone(&paths, Duration::from_secs(60)).unwrap());
+        sleep(short);
+        assert!(!waits.is_finished());
+        drop(first);
+        assert!(waits.join().unwrap().is_some());
     }
 }

@@ -3,6 +3,7 @@
 //! If a plugin does not answer, or its connection ends, the runtime goes on without it. So nothing that can wait is done
 //! before an answer, and what may have been made meanwhile is looked for at the next connection.
 
+mod child;
 mod late;
 mod session;
 mod voice;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     call::Refusal,
-    choice::{Asked, Choice, words},
-    messages::{Container, PAUSED, Pod, RUNNING, Synchronize},
+    choice::{Asked, Choice, refused, words},
+    messages::{CREATED, Container, Pod, STOPPED, Synchronize},
 };
 
 /// The most pods and containers that are kept.
@@ -37,7 +37,8 @@ impl Collected {
     pub fn add(&mut self, call: Synchronize, choice: &Choice) -> Result<(), Refusal> {
         let pods = call.pods.into_iter();
         self.pods.extend(pods.map(|pod| (pod.id.clone(), pod)));
-        let runs = |container: &Container| [PAUSED, RUNNING].contains(&container.state);
+        // In a state that is not known, it may run.
+        let runs = |container: &Container| ![CREATED, STOPPED].contains(&container.state);
         let containers = call.containers.into_iter();
         let kept = containers.filter(|container| runs(container) && !choice.is_hooked(container));
         self.containers.extend(kept.map(|container| Container {
@@ -52,14 +53,27 @@ impl Collected {
         Ok(())
     }
 
-    /// Those that are to be fenced. A pod that is not known asks for nothing.
+    /// Those that are to be fenced, and those of which that cannot be known.
     #[must_use]
     pub fn late(self, choice: &Choice) -> Vec<Late> {
-        let none = Pod::default();
         let mut found = Vec::new();
         for container in self.containers {
-            let pod = self.pods.get(&container.pod_sandbox_id).unwrap_or(&none);
-            let Some(asked) = choice.asked(pod, &container).transpose() else {
+            let known = self.pods.get(&container.pod_sandbox_id);
+            let unknown = Pod {
+                name: format!("with the id {}", container.pod_sandbox_id),
+                ..Pod::default()
+            };
+            let pod = known.unwrap_or(&unknown);
+            let asked = choice.asked(pod, &container).transpose();
+            let nothing_known = || {
+                let reason = "the runtime does not name its pod: its annotations are not known";
+                Err(refused(pod, &container, reason))
+            };
+            let asked = match known {
+                Some(_) => asked,
+                None => asked.or_else(|| Some(nothing_known())),
+            };
+            let Some(asked) = asked else {
                 continue;
             };
             found.push(Late {
@@ -76,6 +90,9 @@ impl Collected {
 mod tests {
     use super::*;
     use crate::workload::nri::messages::Hooks;
+
+    const RUNNING: i32 = 3;
+    const PAUSED: i32 = 2;
 
     fn choice() -> Choice {
         Choice {
@@ -117,8 +134,10 @@ mod tests {
                     container("late", "asks", RUNNING),
                     container("plain", "does-not", RUNNING),
                     container("paused", "asks", PAUSED),
-                    container("created", "asks", 1),
-                    container("ended", "asks", 4),
+                    container("created", "asks", CREATED),
+                    container("ended", "asks", STOPPED),
+                    container("in no known state", "asks", 0),
+                    container("of another", "not-listed", RUNNING),
                 ],
                 more: true,
                 ..Synchronize::default()
@@ -138,10 +157,16 @@ mod tests {
         }
         let late = collected.late(&choice());
         let ids: Vec<_> = late.iter().map(|late| late.id.as_str()).collect();
-        assert_eq!(ids, ["late", "paused", "wrong"]);
+        assert_eq!(
+            ids,
+            ["late", "paused", "in no known state", "of another", "wrong"]
+        );
         assert_eq!(late[0].asked.as_ref().unwrap().options, ["--deny=lan"]);
         assert_eq!(late[0].words, "the container main of the pod /name-of-asks");
-        assert!(late[2].asked.is_err());
+        let unknown = late[3].asked.as_ref().unwrap_err().message();
+        assert!(unknown.contains("with the id not-listed"), "{unknown}");
+        assert!(unknown.contains("are not known"), "{unknown}");
+        assert!(late[4].asked.is_err());
     }
 
     #[test]

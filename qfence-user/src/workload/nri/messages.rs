@@ -172,7 +172,7 @@ pub struct Container {
     /// Its name in the pod.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// Its state: [`PAUSED`], [`RUNNING`] and others.
+    /// Its state: [`CREATED`], [`STOPPED`] and others, in which its processes exist or may exist.
     #[prost(int32, tag = "4")]
     pub state: i32,
     /// Its own annotations.
@@ -183,10 +183,10 @@ pub struct Container {
     pub hooks: Option<Hooks>,
 }
 
-/// The states of a container in which its processes exist.
-pub const PAUSED: i32 = 2;
+/// The states of a container in which it does not run: it was not started yet, or it has ended.
+pub const CREATED: i32 = 1;
 /// Likewise.
-pub const RUNNING: i32 = 3;
+pub const STOPPED: i32 = 4;
 
 /// OCI hooks.
 #[derive(Clone, PartialEq, Message)]
