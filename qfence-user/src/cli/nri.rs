@@ -12,10 +12,10 @@ fence before the container's first instruction. A container that cannot be fence
 Annotations of the pod:
   qfence=on              fence all containers of the pod
   qfence.deny=RULES      rules that come before those of the plugin, with blanks between them
-  qfence.name=NAME       name of the fence, for a pod with one container [default: the first 12 characters of its id]
   qfence.device=pod      also fence the node's ends of the pod's veth pairs (--pod-device)
   qfence.allow=RULES, qfence.profile=PROFILE, qfence.default=allow|deny
                          with --trust-annotations only: whoever may create pods can give them
+  qfence.name=NAME       likewise: name of the fence, for a pod with one container [default: the first 12 characters of its id]
 
 The runtime starts the plugin if it is in /opt/nri/plugins; contrib/nri/10-qfence is such a file. Messages then go to the \
 system's log. Started by hand, it connects to the runtime's socket, and again whenever the connection ends. Containers that \
@@ -42,7 +42,7 @@ pub struct NriPlugin {
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
 
-    /// Heed annotations that widen what a container may reach, too
+    /// Heed annotations that widen what a container may reach or name its fence, too
     #[arg(long)]
     pub trust_annotations: bool,
 

@@ -15,6 +15,7 @@ Annotations of the container (podman run --annotation KEY=VALUE):
   qfence.device=pod      also fence the host's ends of the container's veth pairs (--pod-device)
   qfence.allow=RULES, qfence.profile=PROFILE, qfence.default=allow|deny
                          with --trust-annotations only: podman adds the annotations of an image to these
+In a pod of Kubernetes, qfence.name needs --trust-annotations too.
 
 The fence has no supervisor (see `attach --detach`).
 

@@ -126,6 +126,7 @@ fn a_container_that_cannot_be_fenced_is_not_made_or_does_not_start() -> Result<(
         ("off", ("qfence", "off"), "turn the fence off"),
         ("unknown", ("qfence.alow", "any"), "no annotation"),
         ("wide", ("qfence.allow", "any"), "widens"),
+        ("named", ("qfence.name", "web"), "could take a name"),
     ] {
         let pod = scene.room.run_pod(name, &[annotation])?;
         let refused = scene.room.create_container(&pod, "main", &command)?;

@@ -14,7 +14,7 @@ use crate::{
     workload::{
         Target,
         oci::{
-            annotations,
+            annotations::{self, Giver},
             attach::{name, words},
             state::State,
         },
@@ -42,7 +42,8 @@ fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
     let state = State::read(stdin())?;
     // A container that has run was trusted.
     let is_trusted = options.trust_annotations || options.stage == Stage::Poststop;
-    let asked = annotations::options(&state.annotations, is_trusted)?;
+    let giver = Giver::of(&state.annotations, is_trusted);
+    let asked = annotations::options(&state.annotations, giver)?;
     match options.stage {
         Stage::CreateRuntime => {
             let attach = to_attach(&state, &options.options, &asked)?;
@@ -119,7 +120,7 @@ mod tests {
     }
 
     fn asked(state: &State) -> Vec<String> {
-        annotations::options(&state.annotations, true).unwrap()
+        annotations::options(&state.annotations, Giver::Trusted).unwrap()
     }
 
     fn rules(attach: &Attach) -> Vec<String> {

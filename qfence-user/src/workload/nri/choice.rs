@@ -6,7 +6,10 @@ use super::{
     call::Refusal,
     messages::{Adjustment, Container, Created, Hook, Hooks, Pod},
 };
-use crate::workload::oci::{annotations, bundle};
+use crate::workload::oci::{
+    annotations::{self, Giver},
+    bundle,
+};
 
 /// How the plugin has containers fenced.
 #[derive(Clone, Debug)]
@@ -51,7 +54,11 @@ impl Choice {
         if all.is_empty() {
             return Ok(None);
         }
-        let options = annotations::options(&all, self.is_trusting)
+        let giver = match self.is_trusting {
+            true => Giver::Trusted,
+            false => Giver::Pods,
+        };
+        let options = annotations::options(&all, giver)
             .map_err(|error| refused(pod, container, &error.to_string()))?;
         Ok(Some(Asked {
             annotations: all,
@@ -263,6 +270,7 @@ mod tests {
             &[("qfence.alow", "any")],
             &[("qfence.allow", "any")],
             &[("qfence.deny", " ")],
+            &[("qfence.name", "web")],
         ] {
             let pod = pod(annotations);
             let refused = choice().create(&pod, &Container::default()).unwrap_err();
@@ -281,7 +289,7 @@ mod tests {
     fn trust_is_passed_on_to_the_hook() {
         let mut choice = choice();
         choice.is_trusting = true;
-        let pod = pod(&[("qfence.allow", "any")]);
+        let pod = pod(&[("qfence.allow", "any"), ("qfence.name", "web")]);
         let created = choice.create(&pod, &Container::default()).unwrap();
         let hooks = created.adjust.unwrap().hooks.unwrap();
         assert_eq!(

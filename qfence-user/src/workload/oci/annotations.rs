@@ -10,7 +10,8 @@
 //! | `qfence.device` | `pod`: fence the host's ends of the container's veth pairs too |
 //!
 //! Podman adds the annotations of the image to those of its command line, so they are not the administrator's alone.
-//! Only those that take something away are heeded unless the hook trusts all.
+//! Only those that take something away are heeded unless the hook trusts all. Those of a pod are given by whoever may make
+//! pods: a name could be one that others need.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +53,12 @@ pub enum AnnotationError {
          dots, hyphens and underscores"
     )]
     Name(String, String),
+    /// It takes a name away from others.
+    #[error(
+        "the annotation qfence.name of a pod could take a name that others on the node need: leave it out, or give \
+         --trust-annotations to the plugin, or to the hook, if all who may make pods are trusted"
+    )]
+    Taken,
     /// It may be the image's.
     #[error(
         "the annotation {0} could be the image's, and it widens what the container may reach: give --trust-annotations \
@@ -102,6 +109,37 @@ impl Kind {
     }
 }
 
+/// Who may have given the annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Giver {
+    /// Someone who is trusted.
+    Trusted,
+    /// The user of an engine, or an image.
+    User,
+    /// Whoever may make pods.
+    Pods,
+}
+
+/// The beginnings of annotations that containerd and CRI-O, or their kubelet, add to each container of a pod.
+const OF_PODS: [&str; 3] = [
+    "io.kubernetes.cri.",
+    "io.kubernetes.pod.",
+    "io.kubernetes.container.",
+];
+
+impl Giver {
+    /// Who may have given all annotations of a container.
+    #[must_use]
+    pub fn of(annotations: &BTreeMap<String, String>, are_trusted: bool) -> Self {
+        let is_of_pod = |key: &String| OF_PODS.iter().any(|begin| key.starts_with(begin));
+        match are_trusted {
+            true => Self::Trusted,
+            false if annotations.keys().any(is_of_pod) => Self::Pods,
+            false => Self::User,
+        }
+    }
+}
+
 /// Whether an annotation asks for a fence, by its key.
 #[must_use]
 pub fn is_ours(key: &str) -> bool {
@@ -114,7 +152,7 @@ pub fn is_ours(key: &str) -> bool {
 /// If one is unknown or empty, or is not trusted.
 pub fn options(
     annotations: &BTreeMap<String, String>,
-    are_trusted: bool,
+    giver: Giver,
 ) -> Result<Vec<String>, AnnotationError> {
     let asks = annotations.get(ASKS).map(|value| value.trim());
     if let Some(value) = asks.filter(|value| OFF.iter().any(|off| off.eq_ignore_ascii_case(value)))
@@ -137,8 +175,11 @@ pub fn options(
         if kind == Kind::Device && value.trim() != POD {
             return Err(AnnotationError::Device(value.clone()));
         }
-        if !are_trusted && !kind.is_harmless() {
+        if giver != Giver::Trusted && !kind.is_harmless() {
             return Err(AnnotationError::Untrusted(key.clone(), kind.word()));
+        }
+        if giver == Giver::Pods && kind == Kind::Name {
+            return Err(AnnotationError::Taken);
         }
         given.push((kind, value));
     }
@@ -175,7 +216,25 @@ mod tests {
     fn of(pairs: &[(&str, &str)], are_trusted: bool) -> Result<Vec<String>, AnnotationError> {
         let pairs = pairs.iter();
         let annotations = pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        options(&annotations.collect(), are_trusted)
+        let annotations = annotations.collect();
+        options(&annotations, Giver::of(&annotations, are_trusted))
+    }
+
+    #[test]
+    fn a_pod_takes_no_name_that_others_need() {
+        for of_pod in [
+            "io.kubernetes.cri.sandbox-id",
+            "io.kubernetes.pod.terminationGracePeriod",
+            "io.kubernetes.container.hash",
+        ] {
+            let pairs = [(of_pod, "x"), ("qfence.name", "web")];
+            assert_eq!(of(&pairs, false), Err(AnnotationError::Taken), "{of_pod}");
+            assert_eq!(of(&pairs, true).unwrap(), ["--name=web"]);
+            let others = [(of_pod, "x"), ("qfence.deny", "lan")];
+            assert_eq!(of(&others, false).unwrap(), ["--deny=lan"]);
+        }
+        let pairs = [("io.kubernetes", "x"), ("qfence.name", "web")];
+        assert_eq!(of(&pairs, false).unwrap(), ["--name=web"]);
     }
 
     #[test]
