@@ -338,27 +338,79 @@ fn the_policy_of_a_node_stays_and_two_different_ones_make_no_container() -> Resu
     Ok(())
 }
 
+/// Writes the runtime of the runtime class.
+fn write_class(scene: &Scene, text: &str) -> Result<()> {
+    let path = "/usr/local/bin/qfence-runc";
+    scene.room.write(path, text)?;
+    scene.room.output(&["chmod", "755", path]).map(drop)
+}
+
+fn class() -> String {
+    let class = include_str!("../../../contrib/docker/qfence-runc");
+    class.replace("runc=/usr/bin/runc", &format!("runc={RUNTIME}"))
+}
+
+/// Whoever makes pods chooses both, and one policy may be weaker than the other.
 #[test]
-fn a_pod_with_annotation_and_runtime_class_has_the_policy_of_the_class() -> Result<()> {
+fn a_pod_with_annotation_and_runtime_class_has_the_policy_of_both() -> Result<()> {
     let scene = scene()?;
     install(&scene, plugin())?;
-    let class = include_str!("../../../contrib/docker/qfence-runc");
-    let class = class.replace("runc=/usr/bin/runc", &format!("runc={RUNTIME}"));
-    let class = class.replace("--profile host", "--profile host --deny udp:any");
-    scene.room.write("/usr/local/bin/qfence-runc", &class)?;
-    let modes = ["chmod", "755", "/usr/local/bin/qfence-runc"];
-    scene.room.output(&modes)?;
+    let other = class().replace("--profile host", "--profile host --deny udp:any");
+    assert_ne!(other, class());
+    write_class(&scene, &other)?;
     let _containerd = scene.room.start_node()?;
-    for (name, annotations) in [("both", &[FENCED][..]), ("class", &[])] {
-        let pod = scene.room.run_pod_by("qfence", name, annotations)?;
-        let results = probe(&scene, &pod, "main")?;
-        for refused in [&results[..4], &results[5..]].concat() {
-            assert!(refused.failed_with("ECONNREFUSED"), "{name}: {refused:?}");
-        }
-        assert!(results[4].says("hello from"), "{name}: {results:?}");
-        scene.room.remove_pod(&pod)?;
+    let pod = scene.room.run_pod_by("qfence", "class", &[])?;
+    let results = probe(&scene, &pod, "main")?;
+    for refused in [&results[..4], &results[5..]].concat() {
+        assert!(refused.failed_with("ECONNREFUSED"), "{refused:?}");
     }
+    assert!(results[4].says("hello from"), "{results:?}");
+    scene.room.remove_pod(&pod)?;
+
+    let pod = scene.room.run_pod_by("qfence", "both", &[FENCED])?;
+    let id = scene.room.create_container(&pod, "main", &FOR_EVER)?;
+    let id = id.map_err(anyhow::Error::msg)?;
+    let refused = scene.room.start_container(&id)?;
+    let refused = refused.expect_err("both policies cannot hold");
+    assert!(refused.contains("cannot hold"), "{refused}");
+    write_class(&scene, &class())?;
+    assert_fenced(&probe(&scene, &pod, "same")?);
+    scene.room.remove_pod(&pod)?;
     scene.assert_nothing_left()
+}
+
+/// The hook of a runtime class fences what was made without the plugin, which looks whether that fence is in force.
+#[test]
+fn a_container_whose_fence_has_no_programs_does_not_start() -> Result<()> {
+    let scene = scene()?;
+    let line = "    -- \"$@\"";
+    assert!(class().contains(line));
+    let damaging = class().replace("exec /usr", "/usr").replace(
+        line,
+        &format!(
+            "{line}\nstatus=$?\n[ ! -e /root/damage ] || find /sys/fs/bpf -name connect4 -delete\nexit $status"
+        ),
+    );
+    write_class(&scene, &damaging)?;
+    let _containerd = scene.room.start_node()?;
+    let pod = scene.room.run_pod_by("qfence", "class", &[FENCED])?;
+    let make = |name| {
+        let id = scene.room.create_container(&pod, name, &FOR_EVER)?;
+        id.map_err(anyhow::Error::msg)
+    };
+    let (whole, damaged) = (make("whole")?, make("damaged")?);
+    let _plugin = connect(&scene, "10")?;
+    wait_until("the plugin is registered", || {
+        Ok(scene.room.containerd_log().contains("invocation order"))
+    })?;
+    let started = scene.room.start_container(&whole)?;
+    started.map_err(anyhow::Error::msg)?;
+    assert_fenced(&probe_in(&scene, &whole)?);
+    scene.room.write("/root/damage", "")?;
+    let refused = scene.room.start_container(&damaged)?;
+    let refused = refused.expect_err("its fence is not in force");
+    assert!(refused.contains("NOT FENCED"), "{refused}");
+    Ok(())
 }
 
 #[test]

@@ -7,9 +7,12 @@ use std::{
     thread::Builder,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
-use super::{late::Worker, voice::Voice};
+use super::{
+    late::{Worker, check_devices},
+    voice::Voice,
+};
 use crate::{
     base::{paths::Paths, printable::printable},
     fence::registry::Fences,
@@ -168,19 +171,12 @@ impl<'a> Session<'a> {
 
     /// Checks that a container that was made without the plugin has a fence: the hook can be that of the runtime class.
     fn check_fence(&self, pod: &Pod, container: &Container, asked: &Asked) -> Result<(), Refusal> {
-        let name = name(&container.id, &asked.options);
-        let attached = Fences::look(self.paths)
-            .ok()
-            .and_then(|fences| fences.description(name)?.attached);
-        let words = printable(words_of_started(&container.id).as_bytes());
-        if attached.is_some_and(|attached| attached.workload == words) {
-            return Ok(());
-        }
-        Err(refused(
-            pod,
-            container,
-            "it was made while the plugin was not connected, and has no fence; remove the container, and it is made anew",
-        ))
+        has_fence(container, asked, self.paths).map_err(|error| {
+            let reason = format!(
+                "it was made while the plugin was not connected, and {error:#}; remove the container, and it is made anew"
+            );
+            refused(pod, container, &reason)
+        })
     }
 
     /// Fences what runs already. The runtime waits for no answer that long.
@@ -192,4 +188,21 @@ impl<'a> Session<'a> {
         let unfenced = self.worker.fence(Builder::new(), all);
         self.unsaid.extend(unfenced);
     }
+}
+
+/// Checks that the fence of a container that has not started yet is in force.
+///
+/// # Errors
+/// If it is not.
+fn has_fence(container: &Container, asked: &Asked, paths: &Paths) -> Result<()> {
+    let name = name(&container.id, &asked.options);
+    let fences = Fences::look(paths)?;
+    let attached = fences.description(name).and_then(|found| found.attached);
+    let words = printable(words_of_started(&container.id).as_bytes());
+    ensure!(
+        attached.is_some_and(|attached| attached.workload == words),
+        "has no fence"
+    );
+    fences.enforced(name)?;
+    check_devices(&fences, name)
 }

@@ -14,6 +14,17 @@ pub enum BundleError {
     /// A part of it is something else than the specification says.
     #[error("{0} of the bundle's configuration is not what the OCI specification says")]
     Unexpected(String),
+    /// A plugin of the Node Resource Interface has added the command with other options.
+    #[error(
+        "a plugin has added qfence's hook with the options [{theirs}], and those of this runtime are [{ours}]: both policies \
+         cannot hold, so give both the same options, or give the container no annotation of qfence's"
+    )]
+    Differs {
+        /// The options of the plugin.
+        theirs: String,
+        /// The options of this runtime.
+        ours: String,
+    },
 }
 
 /// A command that is a hook; the name of the stage follows its arguments.
@@ -60,18 +71,29 @@ impl Command<'_> {
         is_ours.then_some(options)
     }
 
-    /// Whether a hook is this command at a stage, with any options.
-    fn is_hook(&self, hook: &Value, stage: &str) -> bool {
-        let words = hook["args"].as_array().zip(hook["path"].as_str());
-        words.is_some_and(|(words, path)| self.options_of(path, words, stage).is_some())
+    /// The options of a hook of a bundle, if it is this command at a stage.
+    fn of_hook<'a>(&self, hook: &'a Value, stage: &str) -> Option<&'a [Value]> {
+        let words = hook["args"].as_array()?;
+        self.options_of(hook["path"].as_str()?, words, stage)
+    }
+
+    /// The options of the hook that is this command at the first stage, if they are not these.
+    fn other_options(&self, hooks: &[Value]) -> Option<String> {
+        let mut hooks = hooks.iter();
+        let other = hooks.find_map(|hook| {
+            let options = self.of_hook(hook, STAGES[0])?;
+            (options != self.options).then_some(options)
+        })?;
+        let words: Vec<_> = other.iter().filter_map(Value::as_str).collect();
+        Some(words.join(" "))
     }
 }
 
 /// The configuration of a bundle, `config.json`, with the command as its last hook of createRuntime and its first one of
-/// poststop. It replaces the same command with other options: those of a plugin of the Node Resource Interface.
+/// poststop. It replaces the same command of a plugin of the Node Resource Interface.
 ///
 /// # Errors
-/// If the configuration is not what the specification says.
+/// If the configuration is not what the specification says, or that command has other options.
 pub fn with_hooks(config: &[u8], command: &Command<'_>) -> Result<Vec<u8>, BundleError> {
     let mut config: Value = serde_json::from_slice(config)?;
     let unexpected = |part: &str| BundleError::Unexpected(part.to_owned());
@@ -85,7 +107,14 @@ pub fn with_hooks(config: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Bundl
         let list = list
             .as_array_mut()
             .ok_or_else(|| unexpected(&format!("hooks.{stage}")))?;
-        list.retain(|hook| !command.is_hook(hook, stage));
+        // Neither policy is known to be the stricter one, and whoever makes pods chooses the runtime.
+        if stage == STAGES[0]
+            && let Some(theirs) = command.other_options(list)
+        {
+            let ours = command.options.join(" ");
+            return Err(BundleError::Differs { theirs, ours });
+        }
+        list.retain(|hook| command.of_hook(hook, stage).is_none());
         let hook = json!({ "path": command.path, "args": command.words(stage) });
         // Hooks before it may still change the container's network.
         let place = if stage == STAGES[0] { list.len() } else { 0 };
@@ -161,7 +190,7 @@ mod tests {
     fn the_hook_of_a_plugin_is_replaced_by_that_of_the_runtime() {
         let create = ours("createRuntime", &["--profile=internet-only"]);
         let stop = ours("poststop", &[]);
-        let plugins = ours("createRuntime", &["--profile=host", "--deny", "lan"]);
+        let plugins = create.clone();
         // Where /usr/local is a link.
         let mut linked = plugins.clone();
         linked["path"] = json!("/var/usrlocal/bin/qfence-user");
@@ -176,6 +205,21 @@ mod tests {
             written["hooks"],
             json!({ "createRuntime": [foreign, create], "poststop": [stop] })
         );
+    }
+
+    #[test]
+    fn a_plugin_and_a_runtime_with_different_policies_start_no_container() {
+        for options in [&["--profile=host", "--deny", "lan"][..], &[]] {
+            let plugins = ours("createRuntime", options);
+            let other = json!({ "path": "/bin/other" });
+            let config = json!({ "hooks": { "createRuntime": [other, plugins] } });
+            let refused = with(&config).unwrap_err();
+            assert!(
+                matches!(&refused, BundleError::Differs { theirs, ours }
+                    if *theirs == options.join(" ") && ours == "--profile=internet-only"),
+                "{refused}"
+            );
+        }
     }
 
     #[test]
