@@ -1,11 +1,19 @@
 //! containerd asks the plugin about each container of a pod, on a node without a cluster.
 
-use std::{process::Stdio, thread::sleep, time::Duration};
+mod policies;
+
+use std::{
+    fs::{self, File},
+    io,
+    process::Stdio,
+    thread::sleep,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;
 use tests::{
-    engines::{NRI_SOCKET, PODS_GATEWAY, PROBE, Pod, RUNTIME, Room},
+    engines::{NRI_SOCKET, PODS_GATEWAY, PROBE, Pod, Room},
     probe::read_lines,
     process::Process,
     run::wait_until,
@@ -197,7 +205,6 @@ fn what_was_made_without_the_plugin_does_not_start_and_what_runs_is_fenced_late(
 #[test]
 fn two_plugins_fence_late_what_runs_and_none_says_that_it_could_not() -> Result<()> {
     let scene = scene()?;
-    let log = SystemLog::listen(&scene)?;
     let containerd = scene.room.start_node()?;
     let pod = scene.room.run_pod("early", &[FENCED])?;
     let mut running = Vec::new();
@@ -207,25 +214,31 @@ fn two_plugins_fence_late_what_runs_and_none_says_that_it_could_not() -> Result<
     assert_open(&probe_in(&scene, &running[0])?);
     scene.room.kill("containerd")?;
     drop(containerd);
-    install(&scene, plugin())?;
-    let _plugin = connect(&scene, "90")?;
-    let _containerd = scene.room.start_node()?;
-    let mut said = String::new();
-    for container in ["one", "two", "three"] {
-        let line = format!("{container} of the pod tests/early has run without its fence");
-        wait_until(&line, || {
-            said += &log.messages();
-            Ok((said.clone() + &scene.room.log_of_qfence()).contains(&line))
-        })?;
+    let logs = ["10", "90"].map(|index| scene.room.path(&format!("/run/plugin-{index}.log")));
+    let mut plugins = Vec::new();
+    for (index, log) in ["10", "90"].iter().zip(&logs) {
+        let mut plugin = scene.room.command("qfence-user")?;
+        plugin.args(["nri-plugin", "--socket", NRI_SOCKET, "--index", index]);
+        plugin
+            .args(["--profile", "host"])
+            .stderr(File::create(log)?);
+        plugins.push(Process::spawn(plugin)?);
     }
+    let _containerd = scene.room.start_node()?;
+    let said = || -> Result<String> {
+        let texts = logs.iter().map(fs::read_to_string);
+        Ok(texts.collect::<io::Result<String>>()?)
+    };
+    let late = "has run without its fence";
+    wait_until("all are fenced", || Ok(said()?.matches(late).count() == 3))?;
     for id in &running {
         assert_fenced(&probe_in(&scene, id)?);
     }
-    // The one that comes second to the last container may still be at it.
+    // The plugin that comes second to the last container may still be at it.
     sleep(Duration::from_secs(2));
-    said += &log.messages();
-    said += &scene.room.log_of_qfence();
-    assert_eq!(said.matches("has run without").count(), 3, "{said}");
+    let said = said()?;
+    assert_eq!(said.matches(late).count(), 3, "{said}");
+    assert_eq!(said.matches("is registered").count(), 2, "{said}");
     assert!(!said.contains("NOT FENCED"), "{said}");
     Ok(())
 }
@@ -298,118 +311,6 @@ fn a_plugin_outlives_containerd_and_two_fence_a_container_once() -> Result<()> {
         Ok(scene.room.containerd_log().contains("20-qfence"))
     })?;
     assert_fenced(&probe(&scene, &pod, "second")?);
-    Ok(())
-}
-
-/// Installs what the image has, as the manifest does on each start of its pod; returns what that says.
-fn install_from_image(scene: &Scene) -> Result<String> {
-    let bin = "/usr/local/bin";
-    let runc = include_str!("../../../contrib/docker/qfence-runc");
-    scene.room.write(&format!("{bin}/qfence-runc"), runc)?;
-    scene.room.write(&format!("{bin}/10-qfence"), plugin())?;
-    let script = include_str!("../../../contrib/kubernetes/install.sh");
-    scene.room.write("/root/install.sh", script)?;
-    let install =
-        "mkdir -p /root/bin /opt/nri/plugins && sh /root/install.sh /root/bin /opt/nri/plugins";
-    scene.room.output(&["sh", "-c", install])
-}
-
-#[test]
-fn the_policy_of_a_node_stays_and_two_different_ones_make_no_container() -> Result<()> {
-    let scene = scene()?;
-    assert_eq!(install_from_image(&scene)?, "");
-    let policy = plugin().replace("--profile host", "--profile host --deny udp:any");
-    assert_ne!(policy, plugin());
-    install(&scene, &policy)?;
-    let said = install_from_image(&scene)?;
-    assert!(said.contains("10-qfence of the node differs"), "{said}");
-    let _plugin = connect(&scene, "90")?;
-    let _containerd = scene.room.start_node()?;
-    wait_until("both are registered", || {
-        let log = scene.room.containerd_log();
-        Ok(log.contains("10-qfence") && log.contains("90-qfence"))
-    })?;
-    let pod = scene.room.run_pod("both", &[FENCED])?;
-    let refused = scene.room.create_container(&pod, "main", &FOR_EVER)?;
-    let refused = refused.expect_err("both policies cannot hold");
-    assert!(refused.contains("other options"), "{refused}");
-    let open = scene.room.run_pod("open", &[])?;
-    assert_open(&probe(&scene, &open, "main")?);
-    Ok(())
-}
-
-/// Writes the runtime of the runtime class.
-fn write_class(scene: &Scene, text: &str) -> Result<()> {
-    let path = "/usr/local/bin/qfence-runc";
-    scene.room.write(path, text)?;
-    scene.room.output(&["chmod", "755", path]).map(drop)
-}
-
-fn class() -> String {
-    let class = include_str!("../../../contrib/docker/qfence-runc");
-    class.replace("runc=/usr/bin/runc", &format!("runc={RUNTIME}"))
-}
-
-/// Whoever makes pods chooses both, and one policy may be weaker than the other.
-#[test]
-fn a_pod_with_annotation_and_runtime_class_has_the_policy_of_both() -> Result<()> {
-    let scene = scene()?;
-    install(&scene, plugin())?;
-    let other = class().replace("--profile host", "--profile host --deny udp:any");
-    assert_ne!(other, class());
-    write_class(&scene, &other)?;
-    let _containerd = scene.room.start_node()?;
-    let pod = scene.room.run_pod_by("qfence", "class", &[])?;
-    let results = probe(&scene, &pod, "main")?;
-    for refused in [&results[..4], &results[5..]].concat() {
-        assert!(refused.failed_with("ECONNREFUSED"), "{refused:?}");
-    }
-    assert!(results[4].says("hello from"), "{results:?}");
-    scene.room.remove_pod(&pod)?;
-
-    let pod = scene.room.run_pod_by("qfence", "both", &[FENCED])?;
-    let id = scene.room.create_container(&pod, "main", &FOR_EVER)?;
-    let id = id.map_err(anyhow::Error::msg)?;
-    let refused = scene.room.start_container(&id)?;
-    let refused = refused.expect_err("both policies cannot hold");
-    assert!(refused.contains("cannot hold"), "{refused}");
-    write_class(&scene, &class())?;
-    assert_fenced(&probe(&scene, &pod, "same")?);
-    scene.room.remove_pod(&pod)?;
-    scene.assert_nothing_left()
-}
-
-/// The hook of a runtime class fences what was made without the plugin, which looks whether that fence is in force.
-#[test]
-fn a_container_whose_fence_has_no_programs_does_not_start() -> Result<()> {
-    let scene = scene()?;
-    let line = "    -- \"$@\"";
-    assert!(class().contains(line));
-    let damaging = class().replace("exec /usr", "/usr").replace(
-        line,
-        &format!(
-            "{line}\nstatus=$?\n[ ! -e /root/damage ] || find /sys/fs/bpf -name connect4 -delete\nexit $status"
-        ),
-    );
-    write_class(&scene, &damaging)?;
-    let _containerd = scene.room.start_node()?;
-    let pod = scene.room.run_pod_by("qfence", "class", &[FENCED])?;
-    let make = |name| {
-        let id = scene.room.create_container(&pod, name, &FOR_EVER)?;
-        id.map_err(anyhow::Error::msg)
-    };
-    let (whole, damaged) = (make("whole")?, make("damaged")?);
-    let _plugin = connect(&scene, "10")?;
-    wait_until("the plugin is registered", || {
-        Ok(scene.room.containerd_log().contains("invocation order"))
-    })?;
-    let started = scene.room.start_container(&whole)?;
-    started.map_err(anyhow::Error::msg)?;
-    assert_fenced(&probe_in(&scene, &whole)?);
-    scene.room.write("/root/damage", "")?;
-    let refused = scene.room.start_container(&damaged)?;
-    let refused = refused.expect_err("its fence is not in force");
-    assert!(refused.contains("NOT FENCED"), "{refused}");
     Ok(())
 }
 

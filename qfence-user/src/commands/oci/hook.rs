@@ -14,8 +14,9 @@ use crate::{
     workload::{
         Target,
         oci::{
-            annotations::{self, Giver},
+            annotations,
             attach::{name, words},
+            giver::Giver,
             state::State,
         },
         uplink::IN_A_FENCE,

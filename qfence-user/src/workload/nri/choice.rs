@@ -6,10 +6,7 @@ use super::{
     call::Refusal,
     messages::{Adjustment, Container, Created, Hook, Hooks, Pod},
 };
-use crate::workload::oci::{
-    annotations::{self, Giver},
-    bundle,
-};
+use crate::workload::oci::{annotations, bundle, giver::Giver};
 
 /// How the plugin has containers fenced.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@
 pub mod annotations;
 pub mod attach;
 pub mod bundle;
+pub mod giver;
 pub mod resolver;
 pub mod runtime;
 pub mod state;
