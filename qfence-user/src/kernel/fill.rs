@@ -135,7 +135,7 @@ pub(super) fn read_all<V: Pod + Default>(map: &MapData, cpus: usize) -> io::Resu
     let info = map.info().map_err(io::Error::other)?;
     let is_of = usize::try_from(info.value_size()).is_ok_and(|size| size == size_of::<V>());
     // The kernel pads the value of each CPU to eight bytes.
-    if !is_of || size_of::<V>() % 8 != 0 || cpus == 0 {
+    if !is_of || !size_of::<V>().is_multiple_of(8) || cpus == 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let count = usize::try_from(info.max_entries()).map_err(io::Error::other)?;
