@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -168,10 +168,14 @@ pub fn cri() -> Result<PathBuf> {
     DIRECTORY.get(|| {
         unpacked_with("cri", &NODE, |directory, files| {
             unpack_of(NODE_SUITE, "containerd", directory, files)?;
-            NODE_WITHOUT
-                .iter()
-                .try_for_each(|path| fs::remove_file(files.join("usr").join(path)))
-                .context("take out what the node does not use")
+            for path in NODE_WITHOUT {
+                match fs::remove_file(files.join("usr").join(path)) {
+                    // Its package is installed on this machine.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed.context("take out what the node does not use")?,
+                }
+            }
+            Ok(())
         })
     })
 }
