@@ -181,10 +181,14 @@ fn is_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn of(pairs: &[(&str, &str)], are_trusted: bool) -> Result<Vec<String>, AnnotationError> {
+    /// The options that annotations are for this giver.
+    pub(in super::super) fn of(
+        pairs: &[(&str, &str)],
+        are_trusted: bool,
+    ) -> Result<Vec<String>, AnnotationError> {
         let pairs = pairs.iter();
         let annotations = pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let annotations = annotations.collect();

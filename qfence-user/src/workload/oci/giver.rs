@@ -35,17 +35,7 @@ impl Giver {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::annotations::{AnnotationError, options},
-        *,
-    };
-
-    fn of(pairs: &[(&str, &str)], are_trusted: bool) -> Result<Vec<String>, AnnotationError> {
-        let pairs = pairs.iter();
-        let annotations = pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let annotations = annotations.collect();
-        options(&annotations, Giver::of(&annotations, are_trusted))
-    }
+    use super::super::annotations::{AnnotationError, tests::of};
 
     #[test]
     fn a_pod_takes_no_name_that_others_need() {
