@@ -1,15 +1,21 @@
-//! Removes the DWARF debugging information, most of an eBPF object. BTF, which the kernel and aya read, is kept with its
-//! line numbers.
+//! Removes the DWARF debugging information, most of an eBPF object, and the relocations of BTF. BTF itself, which the kernel and
+//! aya read, is kept with its line numbers.
 
 use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, Section, SectionData};
+
+/// Relocations of BTF. Only a linker that merges sections applies them: the offsets in BTF are those in this object. They are a
+/// quarter of it, and aya would parse them at each start.
+const OF_LINKERS: [&[u8]; 2] = [b".rel.BTF", b".rel.BTF.ext"];
 
 /// The object without its `.debug_*` sections, their relocations, and the symbols in them.
 pub(crate) fn without_debug_info(object: &[u8]) -> Result<Vec<u8>> {
     let mut elf = Builder::read(object).context("reading the ELF file")?;
     for section in &mut elf.sections {
         let name = section.name.as_slice();
-        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+        section.delete = name.starts_with(b".debug_")
+            || name.starts_with(b".rel.debug_")
+            || OF_LINKERS.contains(&name);
     }
     elf.delete_orphans();
     // LLVM writes one table for the names of sections and symbols; the builder writes two.
@@ -60,6 +66,7 @@ mod tests {
             (".debug_info", "info"),
             (".BTF.ext", "btf_ext"),
             (".rel.debug_info", "relocations"),
+            (".rel.BTF.ext", "btf_relocations"),
         ] {
             add_section(&mut builder, section, symbol);
         }

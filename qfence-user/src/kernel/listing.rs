@@ -19,6 +19,9 @@ use qfence_common::{
 
 use super::{Kernel, load::Variant};
 
+/// The programs.
+pub(super) const PROGRAMS: [&str; 2] = [abi::LIST_SOCKETS, abi::NOTE_OPENED];
+
 /// The most records that are kept.
 const MOST: usize = 4096;
 

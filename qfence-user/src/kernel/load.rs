@@ -97,9 +97,10 @@ pub(super) fn try_unix(run: &Path) -> Result<()> {
         .context("this kernel's type information lacks the types of Unix sockets")
 }
 
-/// Makes the maps and sets the globals. No program is loaded yet. `lsm` is `None` if the programs of [`Hook::MANAGERS`] are
+/// Makes the maps and sets the globals. No program is loaded yet; `object` has those that will be. `lsm` is `None` if the programs of [`Hook::MANAGERS`] are
 /// not going to be loaded.
 pub(super) fn open(
+    object: &[u8],
     variant: Variant,
     settings: Settings,
     enforced: &Enforced,
@@ -181,7 +182,7 @@ pub(super) fn open(
             abi::MANAGER_NAMES_MAP,
             lsm.map_or(1, |lsm| lsm.names.room()),
         );
-    let mut ebpf = loader.load(object(settings)).context(
+    let mut ebpf = loader.load(object).context(
         "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )?;
@@ -191,7 +192,7 @@ pub(super) fn open(
     Ok(ebpf)
 }
 
-/// The object with the programs.
+/// The object with all programs.
 pub(super) fn object(settings: Settings) -> &'static [u8] {
     if settings.trace {
         TRACING_OBJECT

@@ -8,12 +8,12 @@ use aya::Ebpf;
 use qfence_common::{Hook, proof::Token};
 
 use super::{
-    DenyWith, LogAllowed, NetworkDevices, Settings,
+    DenyWith, LogAllowed, NetworkDevices, OBJECT, Settings,
     link::{Link, attach, load},
     load::{Variant, open},
     lsm::{Lsm, types_for},
     manager_names::ManagerNames,
-    once_a_boot, program,
+    object, once_a_boot, program,
     proof::Proof,
     proof_sockets::ProofSockets,
     trial::TrialError,
@@ -90,6 +90,7 @@ impl LsmTrial {
         let (sockets, addresses) = ProofSockets::new(proof.token(), &mut names)?;
         // The proof's destinations for calls are not used.
         let mut ebpf = open(
+            &object::with_programs(OBJECT, &object::of_hooks(&Hook::MANAGERS))?,
             variant,
             settings,
             &Enforced::default(),

@@ -29,6 +29,7 @@ pub mod lsm_trial;
 pub mod manager_names;
 mod maps;
 mod noted;
+mod object;
 mod offsets;
 mod once_a_boot;
 mod own_link;
@@ -294,8 +295,14 @@ impl Kernel {
         if settings.devices {
             hooks.extend(device::HOOKS);
         }
-        let mut ebpf = open(variant, settings, enforced, proof.token(), lsm)?;
-        let source = Source::of(load::object(settings), &ebpf);
+        let whole = load::object(settings);
+        let mut programs = object::of_hooks(&hooks);
+        if settings.lists {
+            programs.extend(listing::PROGRAMS);
+        }
+        let object = object::with_programs(whole, &programs)?;
+        let mut ebpf = open(&object, variant, settings, enforced, proof.token(), lsm)?;
+        let source = Source::of(whole, &ebpf);
         Maps::pin(&ebpf, pins)?;
         let closures = closures::fill(&mut ebpf, enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;

@@ -103,7 +103,14 @@ impl Trial {
             resolver: Some(RESOLVER),
             ..Enforced::default()
         };
-        let ebpf = open(variant, settings, &enforced, Token(0), None)?;
+        let ebpf = open(
+            object(settings),
+            variant,
+            settings,
+            &enforced,
+            Token(0),
+            None,
+        )?;
         Ok(Self {
             source: Source::of(object(settings), &ebpf),
             ebpf,
