@@ -1,5 +1,5 @@
-//! Removes the DWARF debugging information, most of an eBPF object, and the relocations of BTF. BTF itself, which the kernel and
-//! aya read, is kept with its line numbers.
+//! Removes the DWARF debugging information, most of an eBPF object, and the relocations of BTF. BTF itself, which the kernel
+//! and aya read, is kept with its line numbers.
 
 use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, Section, SectionData};

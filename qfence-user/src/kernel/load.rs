@@ -97,8 +97,8 @@ pub(super) fn try_unix(run: &Path) -> Result<()> {
         .context("this kernel's type information lacks the types of Unix sockets")
 }
 
-/// Makes the maps and sets the globals. No program is loaded yet; `object` has those that will be. `lsm` is `None` if the programs of [`Hook::MANAGERS`] are
-/// not going to be loaded.
+/// Makes the maps and sets the globals. No program is loaded yet: `object` has those that will be. `lsm` is `None` if the
+/// programs of [`Hook::MANAGERS`] are not going to be loaded.
 pub(super) fn open(
     object: &[u8],
     variant: Variant,
