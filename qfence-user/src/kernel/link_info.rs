@@ -5,7 +5,7 @@ use std::{
     ffi::c_long,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -222,33 +222,60 @@ pub(super) fn detach(link: &impl AsFd) -> io::Result<()> {
     bpf(&mut detach).map(drop)
 }
 
-/// The cgroups of the links of a fence that are pinned in a directory: the id for each link, or `None` if the cgroup
-/// is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A removed cgroup counts as existing as long as
-/// sockets exist that were made in it (`cgroup_bpf_offline`).
+/// A link to a cgroup that is pinned.
+#[derive(Debug)]
+pub(super) struct CgroupLink {
+    pin: PathBuf,
+    link: OwnedFd,
+}
+
+impl CgroupLink {
+    /// The id of its cgroup; `None` if that is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A removed
+    /// cgroup counts as existing as long as sockets exist that were made in it (`cgroup_bpf_offline`).
+    ///
+    /// # Errors
+    /// If it cannot be queried, or is no link to a cgroup.
+    pub(super) fn cgroup(&self) -> Result<Option<u64>> {
+        let context = || format!("cannot query {}", self.pin.display());
+        cgroup_of(&self.link).with_context(context)
+    }
+}
+
+/// Opens the links of a fence that are pinned in a directory.
+///
+/// # Errors
+/// If one cannot be opened. A missing pin is no error.
+pub(super) fn open_all(directory: &Path) -> Result<Vec<CgroupLink>> {
+    let mut links = Vec::new();
+    for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
+        let pin = directory.join(hook.name());
+        match by_path::open(&pin) {
+            Ok(link) => links.push(CgroupLink { pin, link }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot query {}", pin.display()));
+            }
+        }
+    }
+    Ok(links)
+}
+
+/// The cgroups of the links of a fence that are pinned in a directory: the id for each link, as by [`CgroupLink::cgroup`].
 ///
 /// # Errors
 /// If a pin cannot be queried, or is no link to a cgroup. A missing pin is no error.
 pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
-    let mut cgroups = Vec::new();
-    for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
-        let pin = directory.join(hook.name());
-        match cgroup_of(&pin) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            cgroup => {
-                let context = || format!("cannot query {}", pin.display());
-                cgroups.push(cgroup.with_context(context)?);
-            }
-        }
-    }
-    Ok(cgroups)
+    open_all(directory)?
+        .iter()
+        .map(CgroupLink::cgroup)
+        .collect()
 }
 
-/// The cgroup of the link that is pinned at `pin`.
-fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
-    let link = by_path::open(pin)?;
+/// The cgroup of a link.
+fn cgroup_of(link: &impl AsFd) -> io::Result<Option<u64>> {
     let mut info = LinkInfo::default();
     let mut get = GetInfo {
-        bpf_fd: number(&link)?,
+        bpf_fd: number(link)?,
         info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
         info: std::ptr::from_mut(&mut info) as u64,
     };

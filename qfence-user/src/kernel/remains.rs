@@ -16,7 +16,9 @@ use anyhow::{Context as _, Result};
 use qfence_common::Hook;
 
 use super::{
-    bpffs, by_path, device, link_info, local_in,
+    bpffs, by_path, device,
+    link_info::{self, CgroupLink},
+    local_in,
     maps::{self, Maps},
     pins::{self, Pins},
 };
@@ -74,13 +76,18 @@ impl Pins {
 
     fn let_go_of_links(&self, name: &str, directory: &Path) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let links = link_info::open_all(directory)?;
         loop {
-            match judged(directory)? {
-                None => return self.remove(name),
+            match judged(&links)? {
+                None => break,
                 Some(id) if Instant::now() >= deadline => return self.keep_links(directory, id),
                 Some(_) => sleep(PAUSE),
             }
         }
+        // The pins are removed together, and not one after the other with its link.
+        let removed = self.remove(name);
+        drop(links);
+        removed
     }
 
     /// Removes kept links that judge nothing any more. Returns the failures.
@@ -181,16 +188,18 @@ fn detach_all(directory: &Path) -> Result<()> {
 
 /// Removes the links in a directory if they judge nothing any more.
 fn clear(directory: &Path) -> Result<()> {
-    if judged(directory)?.is_none() {
+    if judged(&link_info::open_all(directory)?)?.is_none() {
         fs::remove_dir_all(directory)?;
     }
     Ok(())
 }
 
-/// The id of the cgroup whose sockets the links in a directory judge; `None` if they judge none.
-fn judged(directory: &Path) -> Result<Option<u64>> {
-    Ok(link_info::cgroups_of(directory)?
-        .into_iter()
-        .flatten()
-        .next())
+/// The id of the cgroup whose sockets links judge; `None` if they judge none.
+fn judged(links: &[CgroupLink]) -> Result<Option<u64>> {
+    for link in links {
+        if let Some(id) = link.cgroup()? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }

@@ -8,7 +8,7 @@ use super::{
     Supervisor, TICK, devices::DeviceWatch, emptied::Emptied, names::Names, timer::Overdue,
 };
 use crate::{
-    base::{beat, console},
+    base::{beat, console, memory},
     launch::{front::WatchedFront, signals::Received},
 };
 
@@ -72,6 +72,7 @@ impl Supervisor<'_> {
     /// If the fence or signals cannot be watched. Then nothing supervises the fence.
     pub(super) async fn go_on(&mut self) -> Result<bool> {
         self.integrity.forget_command();
+        memory::return_freed();
         let mut emptied = Emptied::watch(self.cgroup.directory())?;
         let mut ended_for_damage = false;
         let mut overdue = Overdue::default();

@@ -18,7 +18,7 @@ mod taken_back;
 pub mod timer;
 pub mod traces;
 
-use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
+use std::{mem, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -34,7 +34,7 @@ use crate::{
     base::{
         beat,
         ending::{EndState, EndWatch},
-        exit,
+        exit, memory,
         message_queue::MessageQueue,
     },
     fence::{
@@ -83,10 +83,11 @@ pub struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Runs until the command has ended. With `staying`, it then hands over the status and goes on in the background as
-    /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence. All
-    /// attempts until then are logged. Returns the exit status of the command, and the counts of the record. A killed
-    /// command that does not end, because it is blocked in the kernel, is abandoned. If the command has ended but
-    /// cannot be reaped, its status is read in another way (`ending.rs`). Both are reported.
+    /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence, and when
+    /// all attempts until then are logged, `leave`: it does not look at the cgroup any more. Returns the exit status of the
+    /// command, and the counts of the record. A killed command that does not end, because it is blocked in the kernel, is
+    /// abandoned. If the command has ended but cannot be reaped, its status is read in another way (`ending.rs`). Both are
+    /// reported.
     ///
     /// # Errors
     /// If the command cannot be waited for, or was ended because of damage. Other errors are reported, and tried again.
@@ -95,6 +96,7 @@ impl Supervisor<'_> {
         mut child: Child,
         mut staying: Option<Staying>,
         end: impl FnOnce(),
+        leave: impl FnOnce(),
     ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
         let mut job = Job::new(Orders {
@@ -108,6 +110,8 @@ impl Supervisor<'_> {
         let mut overdue = Overdue::default();
         // Set when the front is gone although the command runs.
         let mut is_detached = false;
+        // Not at the start: a command that ends at once does not wait for it.
+        let mut keeps_freed = true;
         let mut tick = interval_at(beat::next(TICK), TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
@@ -176,6 +180,9 @@ impl Supervisor<'_> {
                     }
                 },
                 _ = tick.tick() => {
+                    if mem::take(&mut keeps_freed) {
+                        memory::return_freed();
+                    }
                     ended_for_damage |= self.ends_for_damage(Some(command));
                     ended_for_damage |= self.look_at_devices(Some(command)).await;
                     self.reap(&job.children());
@@ -207,6 +214,9 @@ impl Supervisor<'_> {
             devices.drain(&self.messages);
         }
         let audit = self.auditor.finish()?;
+        // They wait for the ends of others.
+        drop((self.names.take(), self.dead_man.take()));
+        leave();
         if ended_for_damage {
             bail!(
                 "the fence {} was damaged, so all processes in it were ended (--on-damage kill)",

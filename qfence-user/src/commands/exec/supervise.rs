@@ -22,7 +22,6 @@ use crate::{
         exit::{self, NOT_EXECUTABLE, NOT_FOUND},
         inherited,
         interruptible::Interrupted,
-        memory,
         paths::Paths,
     },
     build::{Building, Built, Programs},
@@ -110,7 +109,7 @@ pub(super) async fn supervise(
     }
 
     // Serves until the fence is about to be removed.
-    let _server = match wanted.listener {
+    let server = match wanted.listener {
         Some(listener) => {
             let source = metrics::source(paths, Some(fence.name()));
             Some(Server::start(listener, source)?)
@@ -313,7 +312,7 @@ pub(super) async fn supervise(
         reporter::start(reports, &paths.proc, messages.clone())?;
     }
     // Before the command can send anything. What arrives until the end is passed on.
-    let _relay = match wanted.notifications {
+    let relay = match wanted.notifications {
         None => None,
         Some((mut relay, manager)) => {
             relay.start(manager, messages.clone())?;
@@ -353,7 +352,7 @@ pub(super) async fn supervise(
         ),
     );
 
-    let _leavers = Watch::start(
+    let leavers = Watch::start(
         fence.cgroup().clone(),
         &paths.proc,
         child.pid(),
@@ -401,6 +400,18 @@ pub(super) async fn supervise(
             fence.empty();
         }
     };
+    let leave = || {
+        drop((server, leavers));
+        let mut scratch = confinement.scratch.take();
+        if options.keep && fence.is_populated().unwrap_or(true) {
+            if let Some(scratch) = &mut scratch {
+                scratch.keep();
+            }
+        }
+        // Other starts wait from the time at which the cgroup is removed, and these may take long.
+        drop((scratch, relay));
+        fence.remove_place();
+    };
     let staying = match wanted.front {
         Some(front) => Some(Staying {
             front: front.watch()?,
@@ -408,14 +419,7 @@ pub(super) async fn supervise(
         }),
         None => None,
     };
-    memory::return_freed();
-    let (ended, audit) = supervisor.run(child, staying, end_the_rest).await?;
-    if options.keep
-        && fence.is_populated().unwrap_or(true)
-        && let Some(scratch) = &mut confinement.scratch
-    {
-        scratch.keep();
-    }
+    let (ended, audit) = supervisor.run(child, staying, end_the_rest, leave).await?;
     let is_failed = ended.is_none_or(|status| !status.success());
     if confinement.strict.has(Closure::Files) && is_failed && begun.elapsed() < AT_START {
         notify(
