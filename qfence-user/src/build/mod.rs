@@ -3,8 +3,8 @@
 //!
 //! The types are in the order of the steps, and that order is the promise. The registry has made the place, with its
 //! limits ([`Locked::create`](crate::fence::registry::Locked::create)). [`Building`] has filled maps, while its
-//! programs are loaded. [`Loaded`] has programs that are not attached yet; the reader of attempts starts here.
-//! [`Built`] is a complete fence, which processes may enter.
+//! programs are loaded; the reader of attempts starts here. [`Loaded`] has programs that are not attached yet. [`Built`]
+//! is a complete fence, which processes may enter.
 
 pub mod devices;
 pub mod lsm;
@@ -162,6 +162,31 @@ impl<'a> Building<'a> {
         &self.policy
     }
 
+    /// Takes the map of the sources of queries that are led to the resolver. It must be kept until the programs are loaded.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_askers(&mut self) -> Result<Askers> {
+        self.policy.kernel().take_askers()
+    }
+
+    /// Takes the reader of the connections whose first packet is refused. It must be kept until the programs are loaded.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
+        self.policy.kernel().take_refused_syns()
+    }
+
+    /// Opens the attempts for their single reader.
+    ///
+    /// # Errors
+    /// If they cannot be opened, or have a reader already.
+    pub fn attempts(&self) -> Result<Attempts> {
+        let attempts = Attempts::open(&self.fence.pins())?;
+        attempts.context("another process reads the attempts already")
+    }
+
     /// Waits until all programs are loaded.
     ///
     /// # Errors
@@ -184,22 +209,6 @@ impl Loaded<'_> {
         self.policy.kernel().take_traces(logger)
     }
 
-    /// Takes the map of the sources of queries that are led to the resolver.
-    ///
-    /// # Errors
-    /// If it was taken before.
-    pub fn take_askers(&mut self) -> Result<Askers> {
-        self.policy.kernel().take_askers()
-    }
-
-    /// Takes the reader of the connections whose first packet is refused.
-    ///
-    /// # Errors
-    /// If it was taken before.
-    pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
-        self.policy.kernel().take_refused_syns()
-    }
-
     /// Prepares the programs for processes that run already: each packet of their connections is judged. `home` is the
     /// cookie of their network namespace, if the kernel shows it.
     ///
@@ -210,15 +219,6 @@ impl Loaded<'_> {
         maps.judge_standing(true)?;
         maps.may_broadcast()?;
         home.map_or(Ok(()), |cookie| maps.set_home(cookie))
-    }
-
-    /// Opens the attempts for their single reader.
-    ///
-    /// # Errors
-    /// If they cannot be opened, or have a reader already.
-    pub fn attempts(&self) -> Result<Attempts> {
-        let attempts = Attempts::open(&self.fence.pins())?;
-        attempts.context("another process reads the attempts already")
     }
 
     /// Attaches all programs to the place, and pins their links. Those of `optional` are left out where the kernel does not

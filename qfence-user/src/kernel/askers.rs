@@ -23,7 +23,7 @@ const ASKS_FOR: Duration = Duration::from_secs(10);
 pub struct Askers(HashMap<MapData, Asker, u64>);
 
 impl Askers {
-    /// Takes the map of programs that are loaded.
+    /// Takes the map of programs that are not loaded yet.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self(take(ebpf, abi::ASKERS_MAP)?.try_into()?))
     }

@@ -235,6 +235,9 @@ pub struct Kernel {
     maps: Maps,
     /// The maps of the devices.
     devices: DeviceMaps,
+    /// Those that their readers have not taken yet.
+    refused_syns: Option<RefusedSyns>,
+    askers: Option<Askers>,
     /// Whether the programs can read what a guest leaves to a device.
     reads_frames: bool,
     /// Their links, by the index of the device.
@@ -310,6 +313,8 @@ impl Kernel {
             maps.begin_flows()?;
         }
         let devices = DeviceMaps::take(&mut ebpf)?;
+        let refused_syns = Some(RefusedSyns::take(&mut ebpf)?);
+        let askers = Some(Askers::take(&mut ebpf)?);
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
@@ -324,6 +329,8 @@ impl Kernel {
             hooks,
             maps,
             devices,
+            refused_syns,
+            askers,
             reads_frames: variant.frame.are_known != 0,
             device_links: BTreeMap::new(),
             links: Vec::new(),
@@ -428,20 +435,23 @@ impl Kernel {
         self.proof
     }
 
-    /// Takes the reader of the connections whose first packet is refused.
+    /// Takes the reader of the connections whose first packet is refused. It must be kept like [`Kernel::take_askers`].
     ///
     /// # Errors
     /// If it was taken before.
     pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
-        RefusedSyns::take(&mut self.loaded()?.ebpf)
+        let refused = self.refused_syns.take();
+        refused.context("the reader of the refused connections was taken before")
     }
 
-    /// Takes the sources of the queries that are led to the resolver.
+    /// Takes the sources of the queries that are led to the resolver. They must be kept until the programs are loaded, which
+    /// name their map by its descriptor.
     ///
     /// # Errors
     /// If they were taken before.
     pub fn take_askers(&mut self) -> Result<Askers> {
-        Askers::take(&mut self.loaded()?.ebpf)
+        let askers = self.askers.take();
+        askers.context("the sources of queries were taken before")
     }
 
     /// Takes the reader of the programs' traces, which writes to `logger`.

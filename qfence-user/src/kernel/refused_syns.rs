@@ -18,7 +18,7 @@ use super::load::take;
 pub struct RefusedSyns(RingBuf<MapData>);
 
 impl RefusedSyns {
-    /// Takes the ring of programs that are loaded.
+    /// Takes the ring of programs that are not loaded yet.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self(take(ebpf, abi::REFUSED_SYNS_MAP)?.try_into()?))
     }

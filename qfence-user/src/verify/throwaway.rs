@@ -260,8 +260,8 @@ async fn build(
     )?;
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
+    let attempts = building.attempts()?;
     let mut loaded = building.finish_loading()?;
-    let attempts = loaded.attempts()?;
     let local_in = if devices.is_empty() {
         None
     } else {

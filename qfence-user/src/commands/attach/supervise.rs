@@ -113,15 +113,12 @@ pub(super) async fn supervise(
     if let Some(warning) = building.policy().refused_nameservers() {
         notify(warning);
     }
-    let mut loaded = building.finish_loading()?;
-    if trace {
-        traces::print(loaded.take_traces(Traces)?)?;
-    }
+    // What needs no loaded programs is done while they are loaded.
     let mut sources = Sources {
         lookups: None,
         resolved: ResolvedNames::default(),
         workloads,
-        attempts: loaded.attempts()?,
+        attempts: building.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
         files: fence.record_files(),
@@ -132,13 +129,17 @@ pub(super) async fn supervise(
     let recorded = Recorded::new(wanted.devices, &mut sources);
     let mut auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
-        syns: loaded.take_refused_syns()?,
+        syns: building.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
         owners: owners(&fence.pins())?.fd().as_fd().try_clone_to_owned()?,
         program: paths.program.clone(),
         messages: messages.clone(),
     }
     .start()?;
+    let mut loaded = building.finish_loading()?;
+    if trace {
+        traces::print(loaded.take_traces(Traces)?)?;
+    }
     loaded.prepare_for_running(wanted.home.cookie)?;
     let fenced = recorded
         .fence(options, &mut loaded, &watcher, paths)

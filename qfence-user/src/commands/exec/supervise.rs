@@ -194,12 +194,7 @@ pub(super) async fn supervise(
         notify(warning);
     }
 
-    let mut loaded = building.finish_loading()?;
-    step(options, "loaded the eBPF programs");
-
-    if trace {
-        traces::print(loaded.take_traces(Traces)?)?;
-    }
+    // The rest of what needs no loaded programs is done while they are loaded.
     let names_of_devices = DeviceNames::default();
     let (drops, dropped) = channel();
     let resolved = ResolvedNames::default();
@@ -209,7 +204,7 @@ pub(super) async fn supervise(
             let (record, lookups) = lookups::channel()?;
             let given = names::Given {
                 pins: fence.pins(),
-                askers: loaded.take_askers()?,
+                askers: building.take_askers()?,
                 policy_file: fence.policy_file(),
                 names_file: fence.names_file(),
                 record,
@@ -228,7 +223,7 @@ pub(super) async fn supervise(
         lookups,
         resolved,
         workloads: Workloads::default(),
-        attempts: loaded.attempts()?,
+        attempts: building.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names: rule_names,
         files: fence.record_files(),
@@ -239,13 +234,56 @@ pub(super) async fn supervise(
     let command = sources.processes.command();
     let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
-        syns: loaded.take_refused_syns()?,
+        syns: building.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
         owners: owners(&fence.pins())?.fd().as_fd().try_clone_to_owned()?,
         program: paths.program.clone(),
         messages: messages.clone(),
     }
     .start()?;
+    let namespace = match starting.entered() {
+        Some(Entered::Masked(namespace)) => Some(namespace),
+        Some(Entered::NotPermitted(error)) => {
+            if managed.names().is_none() {
+                words::settle_managers(options, &error)?;
+            }
+            None
+        }
+        None => None,
+    };
+    // Before the command can make an attempt.
+    let process = starting
+        .pid()
+        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
+    let mut description = wanted.description;
+    description.open = words::open(namespace.is_some(), closes_processes, &managed);
+    if managed.names().is_some() {
+        let hooks = Hook::MANAGERS.map(|hook| hook.name().to_owned());
+        description.hooks.extend(hooks);
+    }
+    let described = description.clone();
+    if let Err(error) = introduce(process, &command, fence, description) {
+        notify(format_args!("{error:#}"));
+    }
+    if let Some(reports) = reports {
+        reporter::start(reports, &paths.proc, messages.clone())?;
+    }
+    // Before the command can send anything. What arrives until the end is passed on.
+    let relay = match wanted.notifications {
+        None => None,
+        Some((mut relay, manager)) => {
+            relay.start(manager, messages.clone())?;
+            Some(relay)
+        }
+    };
+    let dead_man = unit::dead_man(options, paths, fence.name()).await?;
+
+    let mut loaded = building.finish_loading()?;
+    step(options, "loaded the eBPF programs");
+
+    if trace {
+        traces::print(loaded.take_traces(Traces)?)?;
+    }
     let membership = match wanted.guests.fenced.is_empty() {
         true => None,
         false => {
@@ -278,48 +316,11 @@ pub(super) async fn supervise(
         ),
     );
 
-    let namespace = match starting.entered() {
-        Some(Entered::Masked(namespace)) => Some(namespace),
-        Some(Entered::NotPermitted(error)) => {
-            if managed.names().is_none() {
-                words::settle_managers(options, &error)?;
-            }
-            None
-        }
-        None => None,
-    };
-    // Before the command can make an attempt.
-    let process = starting
-        .pid()
-        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
-    let mut description = wanted.description;
-    description.open = words::open(namespace.is_some(), closes_processes, &managed);
-    if managed.names().is_some() {
-        let hooks = Hook::MANAGERS.map(|hook| hook.name().to_owned());
-        description.hooks.extend(hooks);
-    }
-    let described = description.clone();
-    if let Err(error) = introduce(process, &command, fence, description) {
-        notify(format_args!("{error:#}"));
-    }
-
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
         // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
-    if let Some(reports) = reports {
-        reporter::start(reports, &paths.proc, messages.clone())?;
-    }
-    // Before the command can send anything. What arrives until the end is passed on.
-    let relay = match wanted.notifications {
-        None => None,
-        Some((mut relay, manager)) => {
-            relay.start(manager, messages.clone())?;
-            Some(relay)
-        }
-    };
-    let dead_man = unit::dead_man(options, paths, fence.name()).await?;
     // On a slow machine the programs take many seconds to load. Then the first query of the command would be refused, because
     // nobody has followed the host meanwhile.
     policy.tick(&mut messages).await;
