@@ -182,6 +182,7 @@ pub(super) async fn supervise(
         stdout: None,
     })?;
 
+    fence.count_own_sockets(building.own_sockets());
     if let Update::Published { host, nameservers } = building.published() {
         step(
             options,
