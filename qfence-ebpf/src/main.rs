@@ -12,6 +12,8 @@
 // The kernel has an instruction for an atomic addition. But `AtomicU64::fetch_add` is not available for this target,
 // because its oldest CPU model has no compare-and-swap.
 #![feature(core_intrinsics)]
+// Inline assembly for this target, for one instruction (`subject/cast.rs`).
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(internal_features, reason = "see above")]
 
 mod account;

@@ -11,6 +11,10 @@ pub const PARTIAL: u32 = 3;
 /// An upper bound of offsets in a `sk_buff`, one less than a power of two.
 pub const MOST: u32 = 0x1ff;
 
+/// The number in the instructions of the object that call `bpf_cast_to_kern_ctx`, until the loader has turned them into calls
+/// of the kernel's function. No helper has it.
+pub const CAST: i32 = 0x7166_6361;
+
 /// The offsets in the kernel's `sk_buff`, in bytes. They differ between kernels; the loader reads them from the kernel's own
 /// type information.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +32,11 @@ pub struct Offsets {
     pub summed: u32,
     /// The number of bits below them.
     pub summed_shift: u32,
-    /// 1 if the others are known; otherwise 0.
+    /// 1 if those above are known; otherwise 0.
     pub are_known: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The number of the kernel's function `bpf_cast_to_kern_ctx` in its type information (Linux 6.2), if the programs call it;
+    /// otherwise 0.
+    pub casts: u32,
 }
 
 const _: () = assert!(size_of::<Offsets>() == 32 && align_of::<Offsets>() == 4);

@@ -62,5 +62,5 @@ pub(crate) static FRAME_OFFSETS: Global<Offsets> = Global::new(Offsets {
     summed: 0,
     summed_shift: 0,
     are_known: 0,
-    reserved: 0,
+    casts: 0,
 });

@@ -1,6 +1,7 @@
 //! Reads the subject of a hook: the call, the packet, the socket, and the process behind them.
 
 pub(crate) mod author;
+mod cast;
 pub(crate) mod destination;
 pub(crate) mod frame;
 pub(crate) mod left;

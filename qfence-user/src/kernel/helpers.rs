@@ -1,10 +1,12 @@
 //! Finds out which helper functions of the kernel the programs may call, by loading a minimal program that calls
 //! them. The kernel's feature probes are not reliable for this.
 
-use qfence_common::Hook;
+use qfence_common::{Hook, frame::checksum::Offsets};
 
 use super::{program_load::Load, syscall::bpf_fd};
 
+/// `BPF_PROG_TYPE_SCHED_CLS`.
+const CLASSIFIER: u32 = 3;
 /// `BPF_PROG_TYPE_CGROUP_SOCK`, `BPF_PROG_TYPE_CGROUP_DEVICE` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK: u32 = 9;
 const DEVICE: u32 = 15;
@@ -57,9 +59,14 @@ impl Instruction {
         Self::new(0xb7, register, number)
     }
 
+    /// Copies a register into another.
+    const fn copy(register: u8, from: u8) -> Self {
+        Self::new(0xbf, from << 4 | register, 0)
+    }
+
     /// Copies the frame's address into a register.
     const fn frame(register: u8) -> Self {
-        Self::new(0xbf, 0xa0 | register, 0)
+        Self::copy(register, 10)
     }
 
     /// Adds a number to a register.
@@ -67,17 +74,32 @@ impl Instruction {
         Self::new(0x07, register, number)
     }
 
+    /// Adds another register to a register.
+    const fn add_register(register: u8, other: u8) -> Self {
+        Self::new(0x0f, other << 4 | register, 0)
+    }
+
     /// Loads eight bytes into a register, from an offset of the address in another register.
     const fn load(register: u8, from: u8, offset: i16) -> Self {
+        Self::load_by(0x79, register, from, offset)
+    }
+
+    /// As above, by an instruction for another number of bytes.
+    const fn load_by(code: u8, register: u8, from: u8, offset: i16) -> Self {
         Self {
             offset,
-            ..Self::new(0x79, from << 4 | register, 0)
+            ..Self::new(code, from << 4 | register, 0)
         }
     }
 
     /// Calls a helper.
     const fn call(helper: i32) -> Self {
         Self::new(0x85, 0, helper)
+    }
+
+    /// Calls a function of the kernel (`BPF_PSEUDO_KFUNC_CALL`), by its number in the kernel's type information.
+    const fn call_function(function: i32) -> Self {
+        Self::new(0x85, 2 << 4, function)
     }
 }
 
@@ -141,6 +163,36 @@ pub(super) fn can_find_mptcp() -> bool {
 pub(super) fn can_judge_unix() -> bool {
     let program = [&[Instruction::call(GET_CURRENT_TASK)][..], &READ_KERNEL].concat();
     takes(SOCK_ADDR, CONNECT_UNIX, &program)
+}
+
+/// Whether programs for frames can call the function of the number `casts`, `bpf_cast_to_kern_ctx` (Linux 6.2), and then read
+/// the members at these offsets by loads, as they do: they add a number that the verifier knows to the address. They cannot
+/// without a JIT compiler that supports such calls.
+pub(super) fn can_cast(offsets: &Offsets) -> bool {
+    /// `BPF_LDX | BPF_MEM` for eight bytes, two and one.
+    const EIGHT: u8 = 0x79;
+    const TWO: u8 = 0x69;
+    const ONE: u8 = 0x71;
+    let program = || {
+        let mut program = vec![Instruction::call_function(offsets.casts.try_into().ok()?)];
+        for (code, member) in [
+            (EIGHT, offsets.head),
+            (EIGHT, offsets.data),
+            (TWO, offsets.start),
+            (TWO, offsets.offset),
+            (ONE, offsets.summed),
+        ] {
+            program.extend([
+                Instruction::set(1, member.try_into().ok()?),
+                Instruction::copy(2, 0),
+                Instruction::add_register(2, 1),
+                Instruction::load_by(code, 1, 2, 0),
+            ]);
+        }
+        program.extend([Instruction::set(0, 0), Instruction::EXIT]);
+        Some(program)
+    };
+    program().is_some_and(|program| takes(CLASSIFIER, 0, &program))
 }
 
 /// Whether there are programs for netfilter (Linux 6.4, `CONFIG_NETFILTER_BPF_LINK`).

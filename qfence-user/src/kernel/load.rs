@@ -18,7 +18,7 @@ use nix::{
 use qfence_common::{Hook, abi, frame::checksum, listing, netns, proof::Token, resolved, unix};
 
 use super::{
-    OBJECT, Settings, TRACING_OBJECT, closures, flows, helpers,
+    OBJECT, Settings, TRACING_OBJECT, cast, closures, flows, helpers,
     link::{Link, attach, load},
     link_info::id_of_program,
     lsm::{Lsm, types_for},
@@ -123,6 +123,7 @@ pub(super) fn open(
         false => Default::default(),
     };
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
+    let (object, frame) = cast::prepare(object, settings.devices, variant.frame)?;
     let mut loader = make_loader()?;
     loader
         .btf(None)
@@ -137,7 +138,7 @@ pub(super) fn open(
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(abi::DENY_FRAMES_WITH, &deny_frames, true)
-        .override_global(abi::FRAME_OFFSETS, &variant.frame, true)
+        .override_global(abi::FRAME_OFFSETS, &frame, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::LISTING_OFFSETS, &listing_offsets, true)
@@ -182,7 +183,7 @@ pub(super) fn open(
             abi::MANAGER_NAMES_MAP,
             lsm.map_or(1, |lsm| lsm.names.room()),
         );
-    let mut ebpf = loader.load(object).context(
+    let mut ebpf = loader.load(&object).context(
         "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )?;

@@ -11,6 +11,7 @@ pub mod snapshot;
 mod askers;
 mod attempts;
 mod by_path;
+mod cast;
 mod closures;
 mod counts;
 mod fill;

@@ -1,6 +1,7 @@
 //! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
 //! directory of a process, the name and maker of a Unix socket, the tag, headers and checksum of a packet, and the sockets
-//! of a task. They are read from its type information once a boot, which takes 18 ms, and cached in a file.
+//! of a task; and the number of `bpf_cast_to_kern_ctx`. They are read from its type information once a boot, which takes 18 ms,
+//! and cached in a file.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,7 +19,8 @@ use super::{
 /// The name of the file, in the directory of descriptions.
 pub const FILE: &str = "kernel-offsets";
 
-/// The content of the file: offsets in bytes, or in bits for bit fields, by "struct.member"; null if there is no such member.
+/// The content of the file: offsets in bytes, or in bits for bit fields, by "struct.member"; null if there is no such member. A
+/// file that lacks one of them, as that of an older qfence does, is not used.
 type Kept = BTreeMap<String, Option<u32>>;
 
 /// The offsets of this kernel; `None` for those that its type information lacks.
@@ -156,6 +158,7 @@ fn of_members(members: Members) -> Offsets {
         inode,
         mode,
         numbers,
+        cast,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -213,13 +216,14 @@ fn of_members(members: Members) -> Offsets {
             offset: offset?,
             summed: summed? / 8,
             // The first bit of a byte is the lowest one, or else the highest one, as the CPU orders bytes.
-            summed_shift: if cfg!(target_endian = "little") {
-                summed? % 8
-            } else {
-                6_u32.checked_sub(summed? % 8)?
+            summed_shift: match summed? % 8 {
+                // The second bit is in the next byte.
+                7 => return None,
+                bit if cfg!(target_endian = "little") => bit,
+                bit => 6 - bit,
             },
             are_known: 1,
-            reserved: 0,
+            casts: cast.unwrap_or_default(),
         };
         let most = [
             offsets.head,
@@ -346,6 +350,7 @@ mod tests {
         Some(32),
         Some(0),
         Some(76),
+        Some(63548),
     ];
 
     #[test]
@@ -414,9 +419,18 @@ mod tests {
         assert_eq!(offsets.netns.unwrap().cgroup_parent, 24);
         let frame = offsets.frame.unwrap();
         assert_eq!((frame.summed, frame.summed_shift), (127, 5));
+        assert_eq!(frame.casts, 63548);
+        let mut older = MEMBERS;
+        older[63] = None;
+        let older = of_members(older).frame.unwrap();
+        assert_eq!((older.casts, older.are_known), (0, 1));
         let mut far = MEMBERS;
         far[31] = Some(MOST + 1);
         assert_eq!(of_members(far).frame, None);
+        // The first of two bits is the last of its byte.
+        let mut across = MEMBERS;
+        across[34] = Some(127 * 8 + 7);
+        assert_eq!(of_members(across).frame, None);
     }
 
     #[test]
@@ -435,6 +449,8 @@ mod tests {
         let whole = fs::read_to_string(run.join(FILE)).unwrap();
         for other in [
             whole.replace("net.rtnl", "net.other"),
+            // As a qfence leaves it that does not know of this function.
+            whole.replace("bpf_cast_to_kern_ctx.obj", "other"),
             whole[..whole.len() / 2].to_owned(),
             String::new(),
         ] {

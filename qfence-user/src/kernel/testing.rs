@@ -116,6 +116,15 @@ pub(super) struct Tap {
 
 impl Tap {
     pub(super) fn new() -> Self {
+        Self::with(0)
+    }
+
+    /// As above. Before each frame is a header of virtio, which names a checksum that is left to the host.
+    pub(super) fn with_virtio() -> Self {
+        Self::with(libc::IFF_VNET_HDR)
+    }
+
+    fn with(flags: libc::c_int) -> Self {
         const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
         let guest = File::options()
             .read(true)
@@ -128,7 +137,7 @@ impl Tap {
             *place = libc::c_char::try_from(*byte).unwrap();
         }
         wanted.ifr_ifru.ifru_flags =
-            libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap();
+            libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI | flags).unwrap();
         // SAFETY: the kernel reads and writes an `ifreq`.
         let result = unsafe { libc::ioctl(guest.as_raw_fd(), TUNSETIFF, &raw mut wanted) };
         assert_eq!(result, 0);

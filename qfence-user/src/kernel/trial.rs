@@ -95,7 +95,8 @@ impl Trial {
             cgroup: 0,
             trace: false,
             rules: 0,
-            devices: false,
+            // As in a fence with devices: the programs are to be what they are there.
+            devices: frame.are_known != 0,
             lists: false,
         };
         // With it, the kernel verifies what the programs do for names, too.

@@ -25,6 +25,8 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
+/// It has no data after its header; in the place of a size it has the number of its `FUNC_PROTO`.
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -33,9 +35,9 @@ const ENUM64: u32 = 19;
 /// The last known kind.
 const LAST: u32 = ENUM64;
 
-/// The members whose offsets are needed: struct and member; or of an enum, the constants whose values are needed. Older
-/// kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 63] = [
+/// The members whose offsets are needed: struct and member; or of an enum, the constants whose values are needed; or the
+/// functions whose numbers are needed, with the name of their only parameter. Older kernels lack some of them.
+pub(super) const WANTED: [(&str, &str); 64] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -99,6 +101,7 @@ pub(super) const WANTED: [(&str, &str); 63] = [
     ("file", "f_inode"),
     ("inode", "i_mode"),
     ("inode", "i_rdev"),
+    ("bpf_cast_to_kern_ctx", "obj"),
 ];
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.
@@ -133,7 +136,7 @@ enum Unreadable {
     UnknownKind(u32),
 }
 
-/// The offsets of [`WANTED`], in bytes, or in bits for bit fields; `None` for members that this kernel does not have.
+/// The offsets of [`WANTED`], in bytes, or in bits for bit fields; or the numbers; `None` for what this kernel does not have.
 pub(super) type Members = [Option<u32>; WANTED.len()];
 
 /// Reads the offsets of the members in [`WANTED`].
@@ -226,7 +229,7 @@ impl<'a> All<'a> {
                 kind if kind == 0 || kind > LAST => return Err(Unreadable::UnknownKind(kind)),
                 _ => 0,
             };
-            if matches!(kind, STRUCT | ENUM) {
+            if matches!(kind, STRUCT | ENUM | FUNC) {
                 if types.len() < at + 12 + behind {
                     return Err(Unreadable::CutOff("a type is"));
                 }
@@ -247,6 +250,9 @@ impl<'a> All<'a> {
         let (kind, count) = kind_and_count(info);
         if kind == ENUM {
             return self.constant(at, count, wanted);
+        }
+        if kind == FUNC {
+            return self.function(at, wanted);
         }
         if !matches!(kind, STRUCT | UNION) {
             return None;
@@ -293,9 +299,23 @@ impl All<'_> {
             is_of_bits: true,
         })
     }
+
+    /// The number of the function at a position, if its only parameter has this name.
+    fn function(&self, at: usize, wanted: u32) -> Option<Offset> {
+        let number = usize::try_from(word(self.types, at + 8)?).ok()?;
+        let parameters = *self.positions.get(number.checked_sub(1)?)?;
+        let (kind, count) = kind_and_count(word(self.types, parameters + 4)?);
+        let is_wanted =
+            kind == FUNC_PROTO && count == 1 && word(self.types, parameters + 12) == Some(wanted);
+        let index = self.positions.binary_search(&at).ok()?;
+        is_wanted.then_some(Offset {
+            bits: u32::try_from(index + 1).ok()?,
+            is_of_bits: true,
+        })
+    }
 }
 
-/// The offset of a member, or the value of a constant.
+/// The offset of a member, the value of a constant, or the number of a function.
 #[derive(Clone, Copy)]
 struct Offset {
     bits: u32,
@@ -365,6 +385,39 @@ mod tests {
             ),
             "{missing:?}"
         );
+    }
+
+    #[test]
+    fn a_function_has_the_number_that_aya_finds() {
+        let number = |members: Members| members[WANTED.len() - 1];
+        let found = members_of(Path::new(OF_THE_KERNEL)).unwrap();
+        let types = aya::Btf::from_sys_fs().unwrap();
+        let expected =
+            types.id_by_type_name_kind("bpf_cast_to_kern_ctx", aya_obj::btf::BtfKind::Func);
+        assert_eq!(number(found), Some(expected.unwrap()), "Linux 6.2");
+    }
+
+    #[test]
+    fn only_a_function_with_the_parameter_counts() {
+        let strings = b"\0bpf_cast_to_kern_ctx\0obj\0flags\0";
+        let (name, obj, flags) = (1, 22, 26);
+        // A function type with these names of parameters, and the function.
+        let number = |parameters: &[u32]| {
+            let count = u32::try_from(parameters.len()).unwrap();
+            let mut types = vec![0, FUNC_PROTO << 24 | count, 0];
+            types.extend(parameters.iter().flat_map(|name| [*name, 0]));
+            types.extend([name, FUNC << 24, 1]);
+            let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
+            let lengths = [types.len(), strings.len()].map(|length| u32::try_from(length).unwrap());
+            let header = [24, 0, lengths[0], lengths[0], lengths[1]].map(u32::to_ne_bytes);
+            let begin = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+            let bytes = [&begin, header.as_flattened(), &types, strings].concat();
+            members(&bytes).unwrap()[WANTED.len() - 1]
+        };
+        assert_eq!(number(&[obj]), Some(2));
+        for others in [&[][..], &[flags], &[obj, flags]] {
+            assert_eq!(number(others), None, "{others:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
 };
@@ -20,7 +21,7 @@ use qfence_common::{
 
 use super::{
     super::{
-        OBJECT, attempts,
+        OBJECT, attempts, cast,
         load::{take, try_frames},
         maps::Maps,
     },
@@ -85,6 +86,14 @@ pub(super) struct Bed {
     sent: HashMap<MapData, Sent, u64>,
 }
 
+/// If it is set, the programs read the `sk_buff` by the helper, as on kernels before Linux 6.2.
+pub(super) const BY_HELPER: &str = "QFENCE_FRAMES_BY_HELPER";
+
+/// Whether the programs read the `sk_buff` by loads.
+pub(super) fn casts() -> bool {
+    env::var_os(BY_HELPER).is_none()
+}
+
 /// An address in the key space of both families.
 pub(super) fn halves(address: &str) -> Halves {
     Halves::of(match address.parse().unwrap() {
@@ -134,12 +143,14 @@ impl Bed {
         deny_with: u32,
         logs: u32,
     ) -> Self {
+        let (object, offsets) = cast::prepare(OBJECT, casts(), try_frames().unwrap()).unwrap();
+        assert_eq!(offsets.casts != 0, casts(), "Linux 6.2");
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global(abi::DENY_FRAMES_WITH, &deny_with, true)
             .override_global(abi::LOG_ALLOWED, &logs, true)
-            .override_global(abi::FRAME_OFFSETS, &try_frames().unwrap(), true)
-            .load(OBJECT)
+            .override_global(abi::FRAME_OFFSETS, &offsets, true)
+            .load(&object)
             .unwrap();
         let mut maps = Maps::new(&mut ebpf).unwrap();
         let (firsts, attempts) = attempts::prepare(&mut ebpf).unwrap();

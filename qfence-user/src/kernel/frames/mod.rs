@@ -8,5 +8,27 @@ mod changed;
 mod control;
 mod host_began;
 mod judged;
+mod left;
 mod recorded;
 mod tagged;
+
+/// The same tests again, with programs that read the `sk_buff` by the helper.
+#[test]
+fn they_hold_by_the_helper_too() {
+    use std::{env, process::Command};
+
+    if env::var_os(bed::BY_HELPER).is_some() {
+        return;
+    }
+    let tests = Command::new(env::current_exe().unwrap())
+        .arg("kernel::frames::")
+        .env(bed::BY_HELPER, "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&tests.stdout);
+    assert!(tests.status.success(), "{told}");
+    assert!(
+        told.contains("left::") && !told.contains(" 0 passed"),
+        "{told}"
+    );
+}

@@ -16,19 +16,30 @@ use crate::kernel::{
 };
 
 /// The tag of a frame that may not reach the host, and of one that may.
-const ELSEWHERE: u32 = TAG as u32 | SLOT;
+pub(super) const ELSEWHERE: u32 = TAG as u32 | SLOT;
 const ANYWHERE: u32 = ELSEWHERE | EXCEPTION as u32;
 
 /// BPF_TCX_INGRESS.
 const INGRESS: Way = Way(46);
 
 /// A word that is no tag: no frame was seen.
-const UNSEEN: u32 = u32::MAX;
+pub(super) const UNSEEN: u32 = u32::MAX;
 
 /// Writes frames to a tap, and compares their tags behind the program; [`UNSEEN`] for those that are dropped.
 fn compare(rules: &[&str], monitor: bool, flags: u32, rows: &[(&str, Vec<u8>, u32)]) {
+    compare_at(Tap::new, rules, monitor, flags, rows);
+}
+
+/// As above, at a tap that this makes.
+pub(super) fn compare_at(
+    tap: fn() -> Tap,
+    rules: &[&str],
+    monitor: bool,
+    flags: u32,
+    rows: &[(&str, Vec<u8>, u32)],
+) {
     apart(|_: &Scene| {
-        let mut tap = Tap::new();
+        let mut tap = tap();
         let index = index_of("t0");
         let mut bed = Bed::of(index, rules, monitor, 0, 0);
         bed.set_device(flags);
