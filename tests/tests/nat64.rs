@@ -1,7 +1,11 @@
 //! The host's IPv4 addresses as a NAT64 translator of its network spells them: the translator sends the packets back to
 //! the host.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv6Net;
@@ -13,11 +17,14 @@ use tests::{
     dns::Dns,
     fence::{Fence, qfence},
     listener::Listeners,
-    probe::ProbeResult,
+    nameserver::Nameserver,
+    probe::{self, ProbeResult},
     run::{to_end, wait_until},
     shell::Shell,
     world::{HOST_V4, SERVER_V4, World},
 };
+
+use crate::attach::scene::{Place, attach, remove};
 
 const PORT: u16 = 8080;
 /// An address of the host that comes up late.
@@ -131,6 +138,71 @@ fn a_translator_that_a_nameserver_reveals_is_found_and_followed() -> Result<()> 
         .with_context(|| shell.stderr())?;
     }
     Ok(())
+}
+
+/// Shorter than the time that a start waits, and longer than it takes otherwise.
+const LATER: Duration = Duration::from_millis(130);
+
+/// A nameserver that reveals a translator after a while.
+fn slow_resolver(world: &World, prefix: Ipv6Net) -> Result<Nameserver> {
+    let revealed = IpAddr::V6(spelled(prefix, IPV4_ONLY[0])?);
+    let nameserver =
+        Nameserver::start(&[(&world.host, SocketAddr::new(FIRST, 53))], move |asked| {
+            thread::sleep(LATER);
+            Ok(vec![asked.addresses(60, &[revealed])?])
+        })?;
+    world.write_resolv_conf(&format!("nameserver {FIRST}\n"))?;
+    Ok(nameserver)
+}
+
+#[test]
+fn the_first_call_of_a_command_knows_a_translator_that_was_revealed_meanwhile() -> Result<()> {
+    let world = World::new()?;
+    let prefix: Ipv6Net = "2001:db8:64::/96".parse()?;
+    let services = Listeners::everywhere(&world.host, PORT)?;
+    let _translator = translator(&world, prefix)?;
+    wait_until("the control arrives", || {
+        Ok(!services.arrivals().is_empty())
+    })?;
+    let resolver = slow_resolver(&world, prefix)?;
+    let fence = Fence::new("nat64-later")?.with(&["--user", "nobody"]);
+    let to =
+        |address| -> Result<String> { Ok(format!("tcp/{}/{PORT}", spelled(prefix, address)?)) };
+    let mut command = fence.command(&world.host, probe::program()?);
+    command.args([to(v4(HOST_V4)?)?, to(v4(SERVER_V4)?)?]);
+    let outcomes = probe::run_command(&mut command)?;
+    assert!(resolver.knows("ipv4only.arpa"), "the control");
+    let [host, server] = &outcomes[..] else {
+        anyhow::bail!("{outcomes:?}");
+    };
+    assert!(is_refused(host), "{outcomes:?}");
+    fence.await_refusal(|refusal| refusal.rule == "deny host")?;
+    assert!(!is_refused(server), "the control: {outcomes:?}");
+    assert_eq!(services.arrivals().len(), 1, "the control alone");
+    Ok(())
+}
+
+#[test]
+fn a_fence_is_not_in_force_before_it_knows_a_translator_that_was_revealed_meanwhile() -> Result<()>
+{
+    let world = World::new()?;
+    let prefix: Ipv6Net = "2001:db8:64::/96".parse()?;
+    let _services = Listeners::everywhere(&world.host, PORT)?;
+    let _translator = translator(&world, prefix)?;
+    let _resolver = slow_resolver(&world, prefix)?;
+    let fence = Fence::new("nat64-attached")?;
+    let place = Place::new(&fence)?;
+    let mut shell = place.shell(&world.host)?;
+    let host = v4(HOST_V4)?;
+    let before = attempts(&mut shell, prefix, host)?;
+    assert!(!before.iter().any(is_refused), "the control: {before:?}");
+    // No supervisor follows the nameservers.
+    let path = place.path().display().to_string();
+    let ended = attach(&fence, &world.host, &["--cgroup", &path, "--detach"])?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let outcomes = attempts(&mut shell, prefix, host)?;
+    assert!(outcomes.iter().all(is_refused), "{outcomes:?}");
+    remove(&fence)
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use super::{
     addresses::{Addresses, gateways::Gateways},
     devices::FollowedDevices,
     host_file::FollowedFile,
     nameservers::ResolvConf,
-    nat64::Nat64,
+    nat64::{Asked, Nat64},
     subscription::{Source, Subscription},
     workload::{FollowedWorkload, WorkloadNetwork},
 };
@@ -23,6 +25,7 @@ pub struct Watcher {
     addresses: Source<Addresses>,
     nameservers: Source<ResolvConf>,
     nat64: Source<Nat64>,
+    asked: Asked,
     gateways: Source<Gateways>,
     file: Source<FollowedFile>,
     devices: Source<FollowedDevices>,
@@ -39,14 +42,17 @@ impl Watcher {
         let host_file = paths.host_file.clone();
         let addresses = Source::new(Addresses::default);
         let nameservers = Source::new(move || ResolvConf::new(&resolv_conf));
+        let (asks, asked) = watch::channel(None);
         let nat64 = {
+            let asks = Arc::new(asks);
             let (addresses, nameservers) = (addresses.clone(), nameservers.clone());
-            Source::new(move || Nat64::new(&addresses, &nameservers))
+            Source::new(move || Nat64::new(&addresses, &nameservers, &asks))
         };
         Self {
             addresses,
             nameservers,
             nat64,
+            asked,
             gateways: Source::new(Gateways::default),
             file: Source::new(move || FollowedFile::new(&host_file)),
             devices: Source::new(FollowedDevices::default),
@@ -92,6 +98,12 @@ impl Watcher {
     #[must_use]
     pub fn nat64(&self) -> Subscription<Nat64> {
         self.nat64.subscribe()
+    }
+
+    /// When the nameservers were last asked for translators.
+    #[must_use]
+    pub fn asked_for_nat64(&self) -> Asked {
+        self.asked.clone()
     }
 
     /// Follows the gateways of the default routes. Must be called within a tokio runtime.

@@ -268,7 +268,9 @@ async fn build(
         let found = watcher.devices().reading().await?;
         Some(loaded.attach_devices(devices, &found, paths)?)
     };
-    Ok((attempts, loaded.attach(&[])?.policy, local_in))
+    let mut policy = loaded.attach(&[])?.policy;
+    policy.settle().await?;
+    Ok((attempts, policy, local_in))
 }
 
 /// The rule of `--allow`.

@@ -151,6 +151,8 @@ pub(super) async fn supervise(
     } = loaded.attach(&OPTIONAL)?;
     // Until now it was open.
     let open = wanted.open.map(milliseconds_since).transpose()?;
+    // Before the sockets that exist are looked at.
+    policy.settle().await?;
     step(options, "attached the programs");
     let description = describe(fence, wanted.description, &beside)?;
 

@@ -317,6 +317,8 @@ pub(super) async fn supervise(
         ),
     );
 
+    // No command runs with a policy that lacks what nameservers have revealed meanwhile.
+    policy.settle().await?;
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
         // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();

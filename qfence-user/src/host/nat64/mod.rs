@@ -9,12 +9,14 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use tokio::{
     net::UdpSocket,
+    sync::watch,
     time::{sleep_until, timeout},
 };
 
@@ -50,6 +52,9 @@ const REST: Duration = Duration::from_secs(5);
 /// The prefixes of translators, besides the well-known one.
 pub type Translators = BTreeSet<Prefix>;
 
+/// When the last question was sent to the nameservers; `None` before that.
+pub type Asked = watch::Receiver<Option<Instant>>;
+
 /// The translators of this network, as a fact that can be followed.
 pub struct Nat64 {
     addresses: Subscription<Addresses>,
@@ -61,14 +66,22 @@ pub struct Nat64 {
     /// The nameservers at the last reading.
     servers: Vec<Nameserver>,
     found: Translators,
+    /// When the last reading began.
     asked: Option<Instant>,
+    /// Is told when a question was sent.
+    sent: Arc<watch::Sender<Option<Instant>>>,
     due: Option<Instant>,
 }
 
 impl Nat64 {
-    /// Follows the translators of a network with these nameservers. Must be called within a tokio runtime.
+    /// Follows the translators of a network with these nameservers. Tells `sent` of each question. Must be called within a
+    /// tokio runtime.
     #[must_use]
-    pub fn new(addresses: &Source<Addresses>, nameservers: &Source<ResolvConf>) -> Self {
+    pub fn new(
+        addresses: &Source<Addresses>,
+        nameservers: &Source<ResolvConf>,
+        sent: &Arc<watch::Sender<Option<Instant>>>,
+    ) -> Self {
         Self {
             addresses: addresses.subscribe(),
             nameservers: nameservers.clone(),
@@ -77,6 +90,7 @@ impl Nat64 {
             servers: Vec::new(),
             found: Translators::new(),
             asked: None,
+            sent: Arc::clone(sent),
             due: None,
         }
     }
@@ -111,10 +125,13 @@ impl Fact for Nat64 {
         self.look().await;
         let now = Instant::now();
         self.asked = Some(now);
+        let sent = || {
+            self.sent.send_replace(Some(Instant::now()));
+        };
         if self.servers.is_empty() {
             self.found.clear();
             self.due = None;
-        } else if let Some(found) = ask(&self.servers).await {
+        } else if let Some(found) = ask(&self.servers, sent).await {
             self.found = found;
             self.due = Some(now + PERIOD);
         } else {
@@ -151,12 +168,15 @@ impl Fact for Nat64 {
     }
 }
 
-/// Asks each nameserver. `None` if none of them answers.
-async fn ask(servers: &[Nameserver]) -> Option<Translators> {
-    let asked = servers.iter().take(ASKED);
-    let asked = asked.map(|server| timeout(PATIENCE, ask_one(server)));
-    let answers = join_all(asked).await;
-    let mut answers = answers
+/// Asks each nameserver, and calls `sent` when all questions are on their way. `None` if none of them answers.
+async fn ask(servers: &[Nameserver], sent: impl FnOnce()) -> Option<Translators> {
+    let questions = servers.iter().take(ASKED).map(Question::send);
+    let questions = join_all(questions).await;
+    sent();
+    let answers = questions.into_iter().flatten();
+    let answers = answers.map(|question| timeout(PATIENCE, question.answer()));
+    let mut answers = join_all(answers)
+        .await
         .into_iter()
         .filter_map(|answer| answer.ok()?)
         .peekable();
@@ -164,28 +184,42 @@ async fn ask(servers: &[Nameserver]) -> Option<Translators> {
     Some(translators(answers.flatten()))
 }
 
-/// Asks a nameserver for the IPv6 addresses of a name that has only IPv4 addresses.
-async fn ask_one(server: &Nameserver) -> Option<Vec<Ipv6Addr>> {
-    let to = server.endpoint(PORT)?;
-    let any = match to.ip() {
-        IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
-        IpAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
-    };
-    let socket = UdpSocket::bind(any).await.ok()?;
-    // A connected socket receives from its peer only.
-    socket.connect(to).await.ok()?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "as many bits as an identifier has"
-    )]
-    let id = random::number() as u16;
-    socket.send(&message::query(id)).await.ok()?;
-    let mut received = [0; message::LONGEST];
-    loop {
-        // A closed port is an error.
-        let length = socket.recv(&mut received).await.ok()?;
-        if let Some(found) = message::addresses(&received[..length], id) {
-            return Some(found);
+/// A question to a nameserver for the IPv6 addresses of a name that has only IPv4 addresses.
+struct Question {
+    socket: UdpSocket,
+    id: u16,
+}
+
+impl Question {
+    /// Sends it; `None` if that fails.
+    async fn send(server: &Nameserver) -> Option<Self> {
+        let to = server.endpoint(PORT)?;
+        let any = match to.ip() {
+            IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+            IpAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
+        };
+        let socket = UdpSocket::bind(any).await.ok()?;
+        // A connected socket receives from its peer only.
+        socket.connect(to).await.ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "as many bits as an identifier has"
+        )]
+        let id = random::number() as u16;
+        // The kernel does not wait for a datagram to leave.
+        let sent = timeout(PATIENCE, socket.send(&message::query(id))).await;
+        sent.ok()?.ok()?;
+        Some(Self { socket, id })
+    }
+
+    async fn answer(self) -> Option<Vec<Ipv6Addr>> {
+        let mut received = [0; message::LONGEST];
+        loop {
+            // A closed port is an error.
+            let length = self.socket.recv(&mut received).await.ok()?;
+            if let Some(found) = message::addresses(&received[..length], self.id) {
+                return Some(found);
+            }
         }
     }
 }
@@ -199,6 +233,6 @@ pub async fn ask_once(
     if global_v6.is_empty() || nameservers.servers.is_empty() {
         return Translators::new();
     }
-    let asked = timeout(patience, ask(&nameservers.servers)).await;
+    let asked = timeout(patience, ask(&nameservers.servers, || {})).await;
     asked.ok().flatten().unwrap_or_default()
 }

@@ -10,6 +10,15 @@ use crate::{
     stored_policy::{FileVersion, PolicyFile, StoredPolicy, netns},
 };
 
+/// How the lock on the policy is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// It is waited for: no command runs yet.
+    Wait,
+    /// Without waiting. A stopped process may have it, and the supervisor has other work to do.
+    Try,
+}
+
 /// The inputs of a policy, and the policy that was made of them.
 pub(super) struct Inputs {
     pub(super) policy_file: PolicyFile,
@@ -73,17 +82,15 @@ impl Inputs {
     /// are used. Without known nameservers there is no exception for them.
     pub(super) async fn renew(
         &mut self,
+        lock: Lock,
         publish: impl FnOnce(&Compiled) -> Result<()>,
     ) -> Result<Update> {
         // The kernel's answer is awaited before the lock is taken, so that other commands do not wait for it.
         let addresses = self.facts.addresses.reading().await;
-        let is_first = self.sets.is_none();
         self.unkept = None;
-        // Only the first policy waits for the lock. Later, a stopped process may have it, and the supervisor has other
-        // work to do.
-        let _lock = match is_first {
-            true => Some(self.policy_file.lock()?),
-            false => match self.policy_file.try_lock() {
+        let _lock = match lock {
+            Lock::Wait => Some(self.policy_file.lock()?),
+            Lock::Try => match self.policy_file.try_lock() {
                 Ok(None) => return Ok(Update::Busy),
                 // If the file to be locked cannot be found, other commands cannot publish either.
                 locked => self.or_unkept(locked)?.flatten(),

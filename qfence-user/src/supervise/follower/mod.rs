@@ -25,7 +25,7 @@ use crate::{
         recurring_error::RecurringError,
     },
 };
-use inputs::Inputs;
+use inputs::{Inputs, Lock};
 
 /// The port of nameservers.
 const DNS: u16 = 53;
@@ -93,7 +93,7 @@ impl Follower<Kernel> {
             kernel = Some(load(compiled)?);
             Ok(())
         };
-        let update = inputs.renew(load).await?;
+        let update = inputs.renew(Lock::Wait, load).await?;
         let mut kernel: Kernel = kernel.context("no policy was made")?;
         AsMut::<Maps>::as_mut(&mut kernel).beat()?;
         let mut follower = Self {
@@ -106,6 +106,22 @@ impl Follower<Kernel> {
         // The caller reports them.
         follower.said.ambiguous = RecurringError::reported(follower.refused_nameservers());
         Ok((follower, update))
+    }
+
+    /// Waits for what the first policy did not wait for: the NAT64 translators that nameservers reveal within 200 ms. If they
+    /// are others, a policy with them is published. To be called before the fence is relied on.
+    ///
+    /// # Errors
+    /// As [`Follower::update`].
+    pub async fn settle(&mut self) -> Result<Update> {
+        let found = self.inputs.facts.await_translators().await;
+        let published = self.inputs.sets.as_ref().map(|sets| &sets.nat64);
+        if found.is_none() || found.as_deref() == published {
+            return Ok(Update::Same);
+        }
+        let maps = AsMut::<Maps>::as_mut(&mut self.kernel);
+        let publish = |compiled: &Compiled| maps.publish(compiled);
+        self.inputs.renew(Lock::Wait, publish).await
     }
 
     /// The loaded programs.
@@ -150,7 +166,7 @@ impl<P: AsMut<Maps>> Follower<P> {
     pub async fn update(&mut self) -> Result<Update> {
         let kernel = &mut self.kernel;
         self.inputs
-            .renew(|compiled| kernel.as_mut().publish(compiled))
+            .renew(Lock::Try, |compiled| kernel.as_mut().publish(compiled))
             .await
     }
 

@@ -1,13 +1,16 @@
 //! The members of the sets, from the facts. Each fact decides itself what an error means.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Error, Result, anyhow};
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use super::{Facts, Reading};
 use crate::{
-    host::{NAT64_PATIENCE, addresses::HostAddresses, host_with, nameservers::Nameservers},
+    host::{
+        NAT64_PATIENCE, addresses::HostAddresses, host_with, nameservers::Nameservers,
+        nat64::Translators,
+    },
     policy::{
         Policy, Prefix, Sets,
         hostset::{WorkloadAddresses, single},
@@ -16,6 +19,9 @@ use crate::{
     },
     stored_policy::StoredWorkload,
 };
+
+/// More turns of the event loop than pass between the arrival of an answer and the reading. Each looks for what has arrived.
+const TURNS: usize = 16;
 
 impl Facts {
     /// The members of the sets, from the host's addresses. `last` are the members published last; for the first policy
@@ -149,12 +155,36 @@ impl Facts {
         let watcher = &self.watcher;
         let nat64 = self.nat64.get_or_insert_with(|| watcher.nat64());
         if is_first {
-            // Later, a reading is adopted when it comes.
-            let _ = timeout(NAT64_PATIENCE, nat64.reading()).await;
+            // What follows keeps this thread busy, so the question must be on its way. Its answer is awaited later.
+            let mut asked = watcher.asked_for_nat64();
+            let known = async {
+                tokio::select! {
+                    _ = nat64.reading() => {}
+                    _ = asked.wait_for(Option::is_some) => {}
+                }
+            };
+            let _ = timeout(NAT64_PATIENCE, known).await;
         }
         if let Some(found) = nat64.latest() {
             sets.nat64.clone_from(&found);
         }
+    }
+
+    /// Waits for the first reading of the translators, until [`NAT64_PATIENCE`] after the question was sent. `None` if
+    /// there is none, or the administrator's file names them.
+    pub(in super::super) async fn await_translators(&mut self) -> Option<Arc<Translators>> {
+        let asked = *self.watcher.asked_for_nat64().borrow();
+        let nat64 = self.nat64.as_mut()?;
+        let left = asked.map_or(NAT64_PATIENCE, |asked| {
+            NAT64_PATIENCE.saturating_sub(asked.elapsed())
+        });
+        if timeout(left, nat64.reading()).await.is_err() {
+            // This thread may have been busy when the answer came.
+            for _ in 0..TURNS {
+                yield_now().await;
+            }
+        }
+        nat64.latest()
     }
 
     /// Adds the nameservers. From now on they are followed if `policy` depends on them.
