@@ -14,7 +14,7 @@
 /// A fence from before the first version counts as version 0. Two things never change, because every version of qfence
 /// depends on them: the directory `qfence/NAME` in bpffs, and the name [`MAPS_DIRECTORY`] followed by the version
 /// number.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 4;
 
 /// The name of the directory of a fence's pinned maps, without the version number at its end.
 pub const MAPS_DIRECTORY: &str = "maps-abi-";

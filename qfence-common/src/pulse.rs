@@ -48,21 +48,13 @@ pub struct Marks {
     pub monitored_devices: u32,
     /// 1 after a socket was created in a network namespace that was made in the fence; otherwise 0.
     pub inside_sockets: u32,
-    /// How many internet sockets were made in the fence, up to [`MANY_SOCKETS`]. Several made at once can count as one, but
-    /// the number only falls while it is above that of the sockets that were made one after the other before them.
-    pub sockets: u32,
-    /// Zero.
-    pub reserved: u32,
     /// The root directory of the process that made the fence's proof at Unix sockets, as two addresses in the kernel: its
     /// mount and its directory entry. Each mount namespace has mounts of its own, so they tell processes in other mount
     /// namespaces, and in other root directories, from those of the command. 0 until then.
     pub root: [u64; 2],
 }
 
-/// [`Marks::sockets`] does not grow beyond it.
-pub const MANY_SOCKETS: u32 = 64;
-
-const _: () = assert!(size_of::<Marks>() == 56 && align_of::<Marks>() == 8);
+const _: () = assert!(size_of::<Marks>() == 48 && align_of::<Marks>() == 8);
 
 /// How long after [`Pulse::followed_ns`] the policy counts as matching the host, in nanoseconds.
 pub const FOLLOWED_FOR_NS: u64 = 5_000_000_000;

@@ -1,10 +1,6 @@
 //! Sockets that outlive the fence they were made in, in the hands of a process of another: they reach nothing any more.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
@@ -17,9 +13,6 @@ use tests::{
 };
 
 const PORT: u16 = 8080;
-
-/// Held by each test of this file: it may leave links.
-static LINKS: Mutex<()> = Mutex::new(());
 
 /// Takes sockets of somebody else, and uses one for each line that it reads: `tcp` or `udp`, and an address.
 const TAKER: &str = r#"
@@ -48,12 +41,10 @@ for line in sys.stdin:
         print(type(error).__name__, flush=True)
 "#;
 
-/// Makes sockets of the given kinds, hands them on, and ends when they were taken.
+/// Makes sockets, hands them on, and ends when they were taken.
 const GIVER: &str = r#"
 import socket, sys
-kinds = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-made = [socket.socket(type=kinds[kind]) for kind in sys.argv[2:]]
-made = made or [socket.socket(socket.AF_UNIX)]
+made = [socket.socket(type=kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for _ in range(2)]
 to = socket.socket(socket.AF_UNIX)
 to.connect("\0" + sys.argv[1])
 socket.send_fds(to, [b"x"], [one.fileno() for one in made])
@@ -80,12 +71,9 @@ impl Scripts {
     }
 }
 
-/// The sockets for a test.
-const TWO_OF_EACH: [&str; 4] = ["tcp", "tcp", "udp", "udp"];
-
-/// Has a process of the fence `taker` take sockets of these kinds that were made after a launcher, until that has ended; a Unix
-/// socket if there are none. Returns the taker.
-fn hand_over(world: &World, taker: &Fence, launcher: &[String], kinds: &[&str]) -> Result<Shell> {
+/// Has a process of the fence `taker` take sockets that were made after a launcher, until that has ended. Returns the
+/// taker.
+fn hand_over(world: &World, taker: &Fence, launcher: &[String]) -> Result<Shell> {
     let scripts = Scripts::new()?;
     let name = taker.name();
     let mut inside = Shell::start(taker.command(&world.host, "sh"))?;
@@ -94,10 +82,10 @@ fn hand_over(world: &World, taker: &Fence, launcher: &[String], kinds: &[&str]) 
     ensure!(inside.next_line()? == "listening");
     let mut giver = world.host.command("env");
     giver.args(launcher).arg("/usr/bin/python3");
-    giver.arg(scripts.giver.path()).arg(name).args(kinds);
+    giver.arg(scripts.giver.path()).arg(name);
     let ended = to_end(giver)?;
     ensure!(ended.code() == Some(0), "{ended:?}");
-    ensure!(inside.next_line()? == format!("taken {}", kinds.len().max(1)));
+    ensure!(inside.next_line()? == "taken 4");
     Ok(inside)
 }
 
@@ -118,7 +106,6 @@ fn remains() -> Result<Vec<std::path::PathBuf>> {
 
 #[test]
 fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
-    let _links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::new()?;
     let _host = Listeners::everywhere(&world.host, PORT)?;
     let _internet = Listeners::everywhere(&world.internet, PORT)?;
@@ -126,7 +113,7 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
 
     // The control: what was made outside of any fence.
     let taker = nobody("taker")?;
-    let mut inside = hand_over(&world, &taker, &[], &TWO_OF_EACH)?;
+    let mut inside = hand_over(&world, &taker, &[])?;
     for kind in ["tcp", "udp"] {
         let outcome = use_one(&mut inside, kind, HOST_V4)?;
         ensure!(outcome == "reached", "control: {kind} {outcome}");
@@ -135,7 +122,7 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
 
     let before = remains()?;
     let (taker, giver) = (nobody("taker")?, nobody("giver")?);
-    let mut inside = hand_over(&world, &taker, &giver.launcher(), &TWO_OF_EACH)?;
+    let mut inside = hand_over(&world, &taker, &giver.launcher())?;
     for kind in ["tcp", "udp"] {
         for address in [HOST_V4, SERVER_V4] {
             let outcome = use_one(&mut inside, kind, address)?;
@@ -160,44 +147,4 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
         .context("ps")?;
         Ok(!own.exists())
     })
-}
-
-#[test]
-fn a_single_socket_is_not_overlooked() -> Result<()> {
-    let _links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::new()?;
-    let _host = Listeners::everywhere(&world.host, PORT)?;
-    for kind in ["udp", "tcp"] {
-        let nobody = |label| -> Result<_> { Ok(Fence::new(label)?.with(&["--user", "nobody"])) };
-        // The control: one that was made outside of any fence.
-        let taker = nobody("taker")?;
-        let mut inside = hand_over(&world, &taker, &[], &[kind])?;
-        assert_eq!(
-            use_one(&mut inside, kind, HOST_V4)?,
-            "reached",
-            "control: {kind}"
-        );
-        drop(inside);
-
-        let (taker, giver) = (nobody("taker")?, nobody("giver")?);
-        let mut inside = hand_over(&world, &taker, &giver.launcher(), &[kind])?;
-        let outcome = use_one(&mut inside, kind, HOST_V4)?;
-        assert_eq!(outcome, "ConnectionRefusedError", "{kind}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_fence_without_internet_sockets_leaves_no_links() -> Result<()> {
-    let _links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::new()?;
-    let taker = Fence::new("taker")?;
-    let giver = Fence::new("giver")?.with(&["--user", "nobody"]);
-    let before = remains()?;
-    // The taker has a Unix socket of the fence that has ended.
-    let _inside = hand_over(&world, &taker, &giver.launcher(), &[])?;
-    let left = remains()?;
-    let new: Vec<_> = left.iter().filter(|path| !before.contains(path)).collect();
-    ensure!(new.is_empty(), "{new:?}");
-    Ok(())
 }

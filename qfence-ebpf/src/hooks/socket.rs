@@ -12,7 +12,7 @@ use crate::{
         record::{Refusal, refuse},
     },
     judge::policy::monitors,
-    maps::{ALLOW_NETNS, ALLOW_RAW, CLOSES_LISTENERS, marks::count_socket},
+    maps::{ALLOW_NETNS, ALLOW_RAW, CLOSES_LISTENERS},
     subject::{
         author::Author,
         netns::{self, Place},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Refuses raw sockets and datagram sockets of protocols other than UDP and ping, unless they are allowed, and sockets
-/// in a network namespace that was made outside the fence. Notes the owner of each allowed socket, and counts it.
+/// in a network namespace that was made outside the fence. Notes the owner of each allowed socket.
 ///
 /// A connected UDP-Lite socket passes no other hook for calls. L2TP over IP, which every user can send, passes none at
 /// all.
@@ -63,6 +63,5 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
         }
     }
     owner::note(ctx, &author, place, reason);
-    count_socket();
     PROCEED
 }

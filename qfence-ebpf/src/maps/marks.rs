@@ -1,6 +1,6 @@
 //! Marks: facts about the fence as a whole that the programs note for its lifetime.
 
-use qfence_common::{Hook, Marks, pulse::MANY_SOCKETS};
+use qfence_common::{Hook, Marks};
 
 use crate::maps::MARKS;
 
@@ -21,22 +21,6 @@ pub(crate) fn set(place: impl FnOnce(*mut Marks) -> *mut u32) -> bool {
     // half of it.
     unsafe { place(marks).write_volatile(1) };
     true
-}
-
-/// Counts a new socket, up to a limit. The addition is not atomic: see [`Marks::sockets`].
-#[inline(always)]
-pub(crate) fn count_socket() {
-    let Some(marks) = MARKS.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: the address of a field of an existing value.
-    let place = unsafe { &raw mut (*marks).sockets };
-    // SAFETY: a word of the map's value, which is aligned and alive as long as the program runs.
-    let before = unsafe { place.read_volatile() };
-    if before < MANY_SOCKETS {
-        // SAFETY: as above. Other CPUs never see half of it.
-        unsafe { place.write_volatile(before + 1) };
-    }
 }
 
 /// Notes that monitor mode let something pass at a hook whose verdict lasts as long as the socket or the device.

@@ -156,12 +156,6 @@ impl<'a> Building<'a> {
         self.policy.kernel().proof()
     }
 
-    /// The number of internet sockets that the proof makes in the fence, as of [`Kernel::own_sockets`].
-    #[must_use]
-    pub fn own_sockets(&mut self) -> Option<u32> {
-        self.policy.kernel().own_sockets()
-    }
-
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &Follower {

@@ -43,8 +43,6 @@ pub struct Fence {
     locks: RefCell<Option<[Exclusive; 2]>>,
     /// Whether the fence is still to be removed.
     standing: bool,
-    /// The number of internet sockets that qfence made in it, if its programs judge no others.
-    own_sockets: Cell<Option<u32>>,
     /// Whether some process was killed and has not ended in time.
     stuck: Cell<bool>,
 }
@@ -67,7 +65,6 @@ impl Fence {
             marks: marks.into(),
             locks: RefCell::new(None),
             standing: true,
-            own_sockets: Cell::new(None),
             stuck: Cell::new(false),
         }
     }
@@ -134,12 +131,6 @@ impl Fence {
     /// If that cannot be read.
     pub fn is_populated(&self) -> Result<bool> {
         Ok(self.place.is_populated()?)
-    }
-
-    /// Notes how many internet sockets qfence makes in it, so that its removal need not wait for sockets of others if there are
-    /// none; `None` if its programs judge other sockets as well.
-    pub fn count_own_sockets(&self, own: Option<u32>) {
-        self.own_sockets.set(own);
     }
 
     /// Kills the processes in it, and waits for their end, for a limited time. [`Fence::remove`] reports those that
@@ -233,12 +224,10 @@ impl Fence {
         };
         // Without the lock the rest is done all the same: as long as the fence is marked, nobody else removes it.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
-        errors.extend(self.all.remove_all(
-            &self.name,
-            &self.place,
-            Some(self.cgroup_id),
-            self.own_sockets.get(),
-        ));
+        errors.extend(
+            self.all
+                .remove_all(&self.name, &self.place, Some(self.cgroup_id)),
+        );
         fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
     }
 }

@@ -27,7 +27,6 @@ mod listing;
 mod load;
 mod lsm;
 pub mod lsm_trial;
-mod made_sockets;
 pub mod manager_names;
 mod maps;
 mod noted;
@@ -435,20 +434,6 @@ impl Kernel {
     #[must_use]
     pub fn proof(&self) -> Proof {
         self.proof
-    }
-
-    /// The number of internet sockets that the proof makes; `None` if the fence judges other sockets as well, or the number is
-    /// not known.
-    #[must_use]
-    pub fn own_sockets(&self) -> Option<u32> {
-        let judges_others = self
-            .hooks
-            .iter()
-            .any(|hook| hook.is_lsm() || matches!(hook, Hook::ConnectUnix | Hook::SendmsgUnix));
-        match judges_others {
-            true => None,
-            false => self.proof.internet_sockets().ok(),
-        }
     }
 
     /// Takes the reader of the connections whose first packet is refused. It must be kept like [`Kernel::take_askers`].

@@ -31,32 +31,6 @@ use crate::base::{
     release::{self, Version},
 };
 
-/// The hooks that a proof can include, in order. The proofs at connect send nothing, so they come first: if the fence does not
-/// work, no datagram leaves.
-pub(crate) const PROVEN: [Hook; 10] = [
-    Hook::Connect4,
-    Hook::Connect6,
-    Hook::Sendmsg4,
-    Hook::Sendmsg6,
-    Hook::ConnectUnix,
-    Hook::SendmsgUnix,
-    Hook::Bind4,
-    Hook::Bind6,
-    Hook::UnixStreamConnect,
-    Hook::UnixMaySend,
-];
-
-/// The family of the socket that proves a hook.
-const fn family(hook: Hook) -> AddressFamily {
-    match hook {
-        Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => AddressFamily::Inet6,
-        Hook::ConnectUnix | Hook::SendmsgUnix | Hook::UnixStreamConnect | Hook::UnixMaySend => {
-            AddressFamily::Unix
-        }
-        _ => AddressFamily::Inet,
-    }
-}
-
 /// The proof of a fence: destinations that only this fence refuses, and the error with which it does.
 #[derive(Clone, Copy, Debug)]
 pub struct Proof {
@@ -102,28 +76,6 @@ impl Proof {
         }
     }
 
-    /// The number of internet sockets that [`Proof::check`] makes for all hooks of the proof.
-    ///
-    /// # Errors
-    /// If it cannot be found out whether processes can make IPv6 sockets.
-    pub(crate) fn internet_sockets(self) -> io::Result<u32> {
-        let has_v6 = match socket(
-            AddressFamily::Inet6,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        ) {
-            Err(Errno::EAFNOSUPPORT) => false,
-            made => made.map(|_| true)?,
-        };
-        let of_internet = |hook: &&Hook| match family(**hook) {
-            AddressFamily::Inet6 => has_v6,
-            family => family == AddressFamily::Inet,
-        };
-        let hooks = PROVEN.iter().filter(|hook| self.covers(**hook));
-        Ok(u32::try_from(hooks.filter(of_internet).count()).unwrap_or(u32::MAX))
-    }
-
     /// The part of the proof that the programs get.
     pub(crate) fn token(self) -> Token {
         self.token
@@ -137,11 +89,17 @@ impl Proof {
     /// # Errors
     /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
-        let kind = match hook {
-            Hook::UnixStreamConnect => SockType::Stream,
-            _ => SockType::Datagram,
+        let (family, kind) = match hook {
+            Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => {
+                (AddressFamily::Inet6, SockType::Datagram)
+            }
+            Hook::UnixStreamConnect => (AddressFamily::Unix, SockType::Stream),
+            Hook::ConnectUnix | Hook::SendmsgUnix | Hook::UnixMaySend => {
+                (AddressFamily::Unix, SockType::Datagram)
+            }
+            _ => (AddressFamily::Inet, SockType::Datagram),
         };
-        let socket = match socket(family(hook), kind, SockFlag::SOCK_CLOEXEC, None) {
+        let socket = match socket(family, kind, SockFlag::SOCK_CLOEXEC, None) {
             // No process can make such a socket, so there is nothing to prove.
             Err(Errno::EAFNOSUPPORT) => return Ok(()),
             made => made?,

@@ -19,7 +19,6 @@ use super::{
     bpffs, by_path, device,
     link_info::{self, CgroupLink},
     local_in,
-    made_sockets::has_made_none,
     maps::{self, Maps},
     pins::{self, Pins},
 };
@@ -45,21 +44,13 @@ impl Pins {
     /// still judge sockets are moved to another directory, so that the name can be used again. Links to network devices are
     /// not: what had them open has ended.
     ///
-    /// `own_sockets` is the number of internet sockets that qfence made in the fence, if none but internet sockets are judged. If
-    /// the programs have counted no others, the kernel has no sockets to judge, and is not waited for.
-    ///
     /// # Errors
     /// If they cannot be removed or moved. Missing pins are no error.
-    pub fn let_go(&self, name: &str, own_sockets: Option<u32>) -> Result<()> {
+    pub fn let_go(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
         let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
-        let links = if own_sockets.is_some_and(|own| has_made_none(&directory, own)) {
-            self.remove(name)
-        } else {
-            self.let_go_of_links(name, &directory)
-        };
-        links.and(devices)
+        self.let_go_of_links(name, &directory).and(devices)
     }
 
     /// Detaches the programs of one fence from a cgroup that stays, and removes its pins. Its supervisor may still have the

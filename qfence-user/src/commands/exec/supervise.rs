@@ -182,7 +182,6 @@ pub(super) async fn supervise(
         stdout: None,
     })?;
 
-    fence.count_own_sockets(building.own_sockets());
     if let Update::Published { host, nameservers } = building.published() {
         step(
             options,

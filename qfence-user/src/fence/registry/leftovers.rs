@@ -104,7 +104,7 @@ impl Locked<'_> {
                 }
             }
             tell(&Note::Clearing(name.clone()));
-            for error in all.remove_all(&name, &place, id, None) {
+            for error in all.remove_all(&name, &place, id) {
                 tell(&Note::Failed(error));
             }
         }

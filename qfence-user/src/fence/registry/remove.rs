@@ -47,7 +47,7 @@ impl Fences {
         let found = self.ids(name)?;
         if !place.is_own() {
             // Its supervisor notices that it is gone.
-            return fail_with_all(self.remove_all(name, &place, found.cgroup, None));
+            return fail_with_all(self.remove_all(name, &place, found.cgroup));
         }
         // Others need not wait while processes end.
         drop(registry);
@@ -62,7 +62,7 @@ impl Fences {
             return Ok(());
         }
         // The process that removed the place may not have removed the rest yet.
-        fail_with_all(self.remove_all(name, &place, found.cgroup, None))
+        fail_with_all(self.remove_all(name, &place, found.cgroup))
     }
 
     /// The ids of the fence that has this name now: that of its place, and the one in its description.
@@ -103,8 +103,7 @@ impl Fences {
     }
 
     /// Removes the links, the place and the description of a fence without processes. Tries every step, and returns
-    /// the errors. `id` is that of its cgroup, if it had one here. `own_sockets` is as for
-    /// [`Pins::let_go`](crate::kernel::pins::Pins::let_go).
+    /// the errors. `id` is that of its cgroup, if it had one here.
     ///
     /// Processes in a place of others are let go: the programs are detached from it.
     pub(crate) fn remove_all(
@@ -112,7 +111,6 @@ impl Fences {
         name: &str,
         place: &Place,
         id: Option<u64>,
-        own_sockets: Option<u32>,
     ) -> Vec<anyhow::Error> {
         // The links must exist as long as processes can be in the fence.
         match place.is_own().then(|| place.is_populated()).transpose() {
@@ -135,7 +133,7 @@ impl Fences {
             .filter_map(|device| device.delete_made().err())
             .collect();
         let links = match place.is_own() || !place.exists() {
-            true => self.pins.let_go(name, own_sockets),
+            true => self.pins.let_go(name),
             false => self.pins.detach(name),
         };
         // What still judges processes stays registered.

@@ -17,14 +17,12 @@ use nix::{
     },
     unistd::{Gid, Uid, read},
 };
+use qfence_common::Hook;
 
 use super::{
     Closures, Launch, StartError, apply, capabilities, descriptors, keyring, seccomp, spawn::enter,
 };
-use crate::{
-    base::inherited,
-    kernel::proof::{PROVEN, Proof},
-};
+use crate::{base::inherited, kernel::proof::Proof};
 
 /// The steps of the child. The child reports each step to its parent before it takes it, so the last reported step is
 /// the failed one. Otherwise a failed exec could not be distinguished from the other errors.
@@ -61,18 +59,19 @@ pub(super) enum Step {
     Exec,
 }
 
-/// The steps that prove the fence, for each hook of [`PROVEN`].
-const PROOFS: [Step; PROVEN.len()] = [
-    Step::ProveConnect4,
-    Step::ProveConnect6,
-    Step::ProveSendmsg4,
-    Step::ProveSendmsg6,
-    Step::ProveConnectUnix,
-    Step::ProveSendmsgUnix,
-    Step::ProveBind4,
-    Step::ProveBind6,
-    Step::ProveUnixStreamConnect,
-    Step::ProveUnixMaySend,
+/// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
+/// if the fence does not work, no datagram leaves.
+const PROOFS: [(Step, Hook); 10] = [
+    (Step::ProveConnect4, Hook::Connect4),
+    (Step::ProveConnect6, Hook::Connect6),
+    (Step::ProveSendmsg4, Hook::Sendmsg4),
+    (Step::ProveSendmsg6, Hook::Sendmsg6),
+    (Step::ProveConnectUnix, Hook::ConnectUnix),
+    (Step::ProveSendmsgUnix, Hook::SendmsgUnix),
+    (Step::ProveBind4, Hook::Bind4),
+    (Step::ProveBind6, Hook::Bind6),
+    (Step::ProveUnixStreamConnect, Hook::UnixStreamConnect),
+    (Step::ProveUnixMaySend, Hook::UnixMaySend),
 ];
 
 /// A description of each step before exec, in order.
@@ -152,8 +151,7 @@ pub(super) fn before_exec(
             return Err(Errno::ECANCELED.into());
         }
         if let Some(proof) = proof {
-            let proofs = PROOFS.into_iter().zip(PROVEN);
-            for (step, hook) in proofs.filter(|(_, hook)| proof.covers(*hook)) {
+            for (step, hook) in PROOFS.into_iter().filter(|(_, hook)| proof.covers(*hook)) {
                 tell(step)?;
                 proof.check(hook)?;
             }
@@ -235,7 +233,6 @@ pub(super) fn explain(
 ) -> StartError {
     let failed = PROOFS
         .into_iter()
-        .zip(PROVEN)
         .find(|(step, _)| steps.last() == Some(&(*step as u8)));
     if let (Some(proof), Some((_, hook))) = (proof, failed) {
         return proof.unproven(hook, &error).into();
