@@ -1,11 +1,14 @@
 //! Sockets that outlive the fence they were made in, in the hands of a process of another: they reach nothing any more.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
+    process::Process,
+    remains::cgroup,
     run::{to_end, wait_until},
     shell::Shell,
     workspace,
@@ -41,7 +44,7 @@ for line in sys.stdin:
         print(type(error).__name__, flush=True)
 "#;
 
-/// Makes sockets, hands them on, and ends when they were taken.
+/// Makes sockets, hands them on, and ends when they were taken; or stays, with a third argument.
 const GIVER: &str = r#"
 import socket, sys
 made = [socket.socket(type=kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for _ in range(2)]
@@ -49,6 +52,8 @@ to = socket.socket(socket.AF_UNIX)
 to.connect("\0" + sys.argv[1])
 socket.send_fds(to, [b"x"], [one.fileno() for one in made])
 to.recv(1)
+while len(sys.argv) > 2:
+    to.recv(1)
 "#;
 
 struct Scripts {
@@ -75,6 +80,20 @@ impl Scripts {
 /// taker.
 fn hand_over(world: &World, taker: &Fence, launcher: &[String]) -> Result<Shell> {
     let scripts = Scripts::new()?;
+    let (mut inside, giver) = begin_to_hand_over(world, taker, launcher, &scripts)?;
+    let ended = to_end(giver)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    ensure!(inside.next_line()? == "taken 4");
+    Ok(inside)
+}
+
+/// Starts the process that takes the sockets. Returns it, and the command that gives them.
+fn begin_to_hand_over(
+    world: &World,
+    taker: &Fence,
+    launcher: &[String],
+    scripts: &Scripts,
+) -> Result<(Shell, Command)> {
     let name = taker.name();
     let mut inside = Shell::start(taker.command(&world.host, "sh"))?;
     let path = scripts.taker.path().display();
@@ -83,15 +102,26 @@ fn hand_over(world: &World, taker: &Fence, launcher: &[String]) -> Result<Shell>
     let mut giver = world.host.command("env");
     giver.args(launcher).arg("/usr/bin/python3");
     giver.arg(scripts.giver.path()).arg(name);
-    let ended = to_end(giver)?;
-    ensure!(ended.code() == Some(0), "{ended:?}");
-    ensure!(inside.next_line()? == "taken 4");
-    Ok(inside)
+    Ok((inside, giver))
 }
 
 fn use_one(taker: &mut Shell, kind: &str, address: impl ToString) -> Result<String> {
     taker.tell(&format!("{kind} {}", address.to_string()))?;
     taker.next_line()
+}
+
+/// Checks that no socket of one that has ended reaches anything.
+fn reaches_nothing(taker: &mut Shell) -> Result<()> {
+    for kind in ["tcp", "udp"] {
+        for address in [HOST_V4, SERVER_V4] {
+            let outcome = use_one(taker, kind, address)?;
+            ensure!(
+                outcome == "ConnectionRefusedError",
+                "{kind} {address}: {outcome}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The links of fences that have ended.
@@ -120,31 +150,55 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
     }
     drop(inside);
 
-    let before = remains()?;
     let (taker, giver) = (nobody("taker")?, nobody("giver")?);
     let mut inside = hand_over(&world, &taker, &giver.launcher())?;
-    for kind in ["tcp", "udp"] {
-        for address in [HOST_V4, SERVER_V4] {
-            let outcome = use_one(&mut inside, kind, address)?;
-            assert_eq!(outcome, "ConnectionRefusedError", "{kind} {address}");
-        }
-    }
-    let mut left = remains()?;
-    left.retain(|path| !before.contains(path));
-    let [own] = &left[..] else {
-        anyhow::bail!("one has left its links: {left:?}");
+    ensure!(!giver.is_pinned(), "its programs need no links any more");
+    reaches_nothing(&mut inside)
+}
+
+#[test]
+fn links_are_kept_for_sockets_of_a_fence_whose_cgroup_somebody_else_has_removed() -> Result<()> {
+    let world = World::new()?;
+    let _host = Listeners::everywhere(&world.host, PORT)?;
+    let _internet = Listeners::everywhere(&world.internet, PORT)?;
+    let (taker, giver) = (Fence::new("taker")?, Fence::new("giver")?);
+    let scripts = Scripts::new()?;
+    let (mut inside, mut command) =
+        begin_to_hand_over(&world, &taker, &giver.launcher(), &scripts)?;
+    command.arg("stay");
+    let mut supervisor = Process::spawn(command)?;
+    ensure!(inside.next_line()? == "taken 4");
+    supervisor.signal(Signal::SIGKILL)?;
+    supervisor.wait(Duration::from_secs(10))?;
+    let cgroup = cgroup(giver.name())?;
+    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    wait_until("its processes have ended", || {
+        Ok(fs::remove_dir(&cgroup).is_ok())
+    })?;
+
+    let before = remains()?;
+    let clear = || -> Result<()> {
+        let mut ps = world.host.command(qfence()?);
+        ps.arg("ps");
+        to_end(ps).context("ps").map(drop)
     };
+    let mut kept = Vec::new();
+    wait_until("its links are kept", || {
+        clear()?;
+        kept = remains()?;
+        kept.retain(|path| !before.contains(path));
+        Ok(!kept.is_empty())
+    })?;
+    let [own] = &kept[..] else {
+        anyhow::bail!("one has left its links: {kept:?}");
+    };
+    reaches_nothing(&mut inside)?;
 
     // With the last socket goes what was left, as soon as somebody looks.
     inside.tell("")?;
     drop(inside);
     wait_until("nothing is left", || {
-        let mut ps = world.host.command(qfence()?);
-        to_end({
-            ps.arg("ps");
-            ps
-        })
-        .context("ps")?;
+        clear()?;
         Ok(!own.exists())
     })
 }

@@ -158,7 +158,8 @@ fn verdict_in_front(query: &Query) -> Option<Verdict> {
 /// Returns the first nodes of the policy in force; `None` while it is replaced.
 #[inline(always)]
 fn front() -> Option<&'static Front> {
-    // SAFETY: null, or the value of the map, aligned, which stays readable until the program ends (RCU). Nothing changes it.
+    // SAFETY: null, or the value of the map, aligned, which stays readable until the program ends (RCU). Only at the
+    // end of the fence it is changed, to zeros.
     unsafe { FRONT.get(0)?.find(&0).as_ref() }
 }
 

@@ -157,16 +157,6 @@ impl Descriptions {
         locks::exclusive_on(file.into(), &self.directory)
     }
 
-    /// The same, without waiting; `None` if another process has it.
-    ///
-    /// # Errors
-    /// If it cannot be taken for another reason.
-    pub fn try_lock(&self) -> Result<Option<Exclusive>> {
-        let directory = Directory::make_private(&self.directory)?;
-        let file = directory.as_fd().try_clone_to_owned()?;
-        Ok(locks::try_exclusive_on(file.into(), &self.directory)?.ok())
-    }
-
     /// Writes the description of a fence, and marks it as supervised as long as the mark and this process live. Only
     /// root can read it, because a command line can contain secrets.
     ///

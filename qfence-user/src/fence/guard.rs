@@ -9,10 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    base::{
-        console::notify,
-        locks::{Exclusive, Mark},
-    },
+    base::{console::notify, locks::Mark},
     fence::{
         cgroup::Cgroup,
         description::Description,
@@ -39,8 +36,6 @@ pub struct Fence {
     /// The marks that show a supervisor: on the place, the pins, and every description that was written. A process
     /// that opened an older description must find it marked, too.
     marks: RefCell<Vec<Mark>>,
-    /// The locks of the registry, from the time at which its place was removed.
-    locks: RefCell<Option<[Exclusive; 2]>>,
     /// Whether the fence is still to be removed.
     standing: bool,
     /// Whether some process was killed and has not ended in time.
@@ -63,7 +58,6 @@ impl Fence {
             cgroup_id,
             all,
             marks: marks.into(),
-            locks: RefCell::new(None),
             standing: true,
             stuck: Cell::new(false),
         }
@@ -139,22 +133,6 @@ impl Fence {
         self.stuck.set(self.place.empty(KILL_PATIENCE).is_err());
     }
 
-    /// Removes its cgroup, if that was made for it and has no processes, and leaves the rest to [`Fence::remove`]. The kernel
-    /// begins to wait for the end of its last sockets meanwhile. Nothing may watch the cgroup any more. Other processes make
-    /// and remove no fence until then, so this does not wait for one that does, and must be followed by nothing that takes
-    /// long. A failure is left to [`Fence::remove`] as well.
-    pub fn remove_place(&self) {
-        let is_here = matches!(self.place.cgroup().id(), Ok(Some(id)) if id == self.cgroup_id);
-        if !self.place.is_own() || !is_here || self.is_populated().unwrap_or(true) {
-            return;
-        }
-        if let Ok(Some(locks)) = self.all.try_locks()
-            && self.place.remove().is_ok()
-        {
-            self.locks.replace(Some(locks));
-        }
-    }
-
     /// Kills the processes in it, and removes it.
     ///
     /// # Errors
@@ -217,11 +195,7 @@ impl Fence {
             }
             errors.push(error);
         }
-        let held = self.locks.take();
-        let registry = match &held {
-            Some(_) => Ok(None),
-            None => self.all.lock().map(Some),
-        };
+        let registry = self.all.lock();
         // Without the lock the rest is done all the same: as long as the fence is marked, nobody else removes it.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
         errors.extend(

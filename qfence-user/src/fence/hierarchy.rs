@@ -201,14 +201,6 @@ impl Hierarchy {
         locks::exclusive(&self.parent())
     }
 
-    /// The same, without waiting; `None` if another process has it.
-    ///
-    /// # Errors
-    /// If it cannot be taken for another reason.
-    pub fn try_lock(&self) -> Result<Option<Exclusive>> {
-        locks::try_exclusive(&self.parent())
-    }
-
     /// The cgroup of that name, whether it exists or not.
     #[must_use]
     pub fn cgroup(&self, name: &str) -> Cgroup {

@@ -222,6 +222,17 @@ pub(super) fn detach(link: &impl AsFd) -> io::Result<()> {
     bpf(&mut detach).map(drop)
 }
 
+/// What a link to a cgroup attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// The id of the program.
+    pub(super) program: u32,
+    /// Its hook, of `enum bpf_attach_type`.
+    pub(super) attach_type: u32,
+    /// The id of the cgroup, as of [`CgroupLink::cgroup`].
+    pub(super) cgroup: Option<u64>,
+}
+
 /// A link to a cgroup that is pinned.
 #[derive(Debug)]
 pub(super) struct CgroupLink {
@@ -236,8 +247,16 @@ impl CgroupLink {
     /// # Errors
     /// If it cannot be queried, or is no link to a cgroup.
     pub(super) fn cgroup(&self) -> Result<Option<u64>> {
+        self.attached().map(|attached| attached.cgroup)
+    }
+
+    /// What it attaches, and where.
+    ///
+    /// # Errors
+    /// As [`CgroupLink::cgroup`].
+    pub(super) fn attached(&self) -> Result<Attached> {
         let context = || format!("cannot query {}", self.pin.display());
-        cgroup_of(&self.link).with_context(context)
+        attached(&self.link).with_context(context)
     }
 }
 
@@ -271,8 +290,8 @@ pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
         .collect()
 }
 
-/// The cgroup of a link.
-fn cgroup_of(link: &impl AsFd) -> io::Result<Option<u64>> {
+/// What a link attaches.
+fn attached(link: &impl AsFd) -> io::Result<Attached> {
     let mut info = LinkInfo::default();
     let mut get = GetInfo {
         bpf_fd: number(link)?,
@@ -283,5 +302,9 @@ fn cgroup_of(link: &impl AsFd) -> io::Result<Option<u64>> {
     if info.link_type != CGROUP {
         return Err(io::Error::other("it is no link to a cgroup"));
     }
-    Ok((info.cgroup_id != 0).then_some(info.cgroup_id))
+    Ok(Attached {
+        program: info.prog_id,
+        attach_type: info.attach_type,
+        cgroup: (info.cgroup_id != 0).then_some(info.cgroup_id),
+    })
 }

@@ -201,6 +201,23 @@ impl Maps {
         self.policy.clear().context("cannot remove the policy")
     }
 
+    /// Has the policy in force refuse everything, permanently, like [`Maps::withdraw`], but without waiting for the kernel.
+    /// Programs that run meanwhile may see parts of both policies.
+    ///
+    /// # Errors
+    /// If the maps cannot be read or written.
+    pub(super) fn refuse_all(&mut self) -> Result<()> {
+        let context = "cannot change the policy";
+        if let Some(front) = self.front.get().context(context)? {
+            tree::refuse_in_front(front).context(context)?;
+        }
+        match self.policy.get().context(context)? {
+            Some(policy) => tree::refuse(policy).context(context),
+            // Then everything is refused.
+            None => Ok(()),
+        }
+    }
+
     /// The maps for counters that this policy needs and earlier ones did not. They remain, since their counts are
     /// read later.
     fn missing(&self, policy: &Compiled) -> Result<Vec<First>> {

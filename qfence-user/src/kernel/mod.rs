@@ -19,6 +19,7 @@ mod flows;
 #[cfg(test)]
 mod frames;
 mod granted;
+mod handover;
 mod hash;
 mod helpers;
 mod link;

@@ -1,9 +1,8 @@
-//! Keeps the links of an ended fence as long as sockets exist that were made in it.
+//! Keeps the links of an ended fence as long as sockets exist that were made in it, if its programs were not handed over to its
+//! cgroup (`handover.rs`): for instance because somebody else has removed the cgroup.
 //!
-//! A socket belongs to the cgroup in which it was made, and can be passed to a process outside (`SCM_RIGHTS`). A
-//! removed cgroup continues to judge its sockets (`cgroup_bpf_offline` in kernel/bpf/cgroup.c), but only as long as
-//! its links exist. So if sockets remain, the links are kept without a policy, which refuses everything, until the
-//! kernel reports that the last socket is gone.
+//! If sockets remain, the links are kept without a policy, which refuses everything, until the kernel reports that the last
+//! socket is gone.
 
 use std::{
     fs, io,
@@ -42,15 +41,20 @@ const PAUSE: Duration = Duration::from_millis(1);
 impl Pins {
     /// Removes the pins of a fence whose cgroup is gone. Its links go too, unless a process has them open. Links that
     /// still judge sockets are moved to another directory, so that the name can be used again. Links to network devices are
-    /// not: what had them open has ended.
+    /// not: what had them open has ended. `handed_over` is whether [`Pins::hand_over`] was called before the cgroup was removed:
+    /// then the links are not needed any more.
     ///
     /// # Errors
     /// If they cannot be removed or moved. Missing pins are no error.
-    pub fn let_go(&self, name: &str) -> Result<()> {
+    pub fn let_go(&self, name: &str, handed_over: bool) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
         let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
-        self.let_go_of_links(name, &directory).and(devices)
+        let links = match handed_over {
+            true => self.remove(name),
+            false => self.let_go_of_links(name, &directory),
+        };
+        links.and(devices)
     }
 
     /// Detaches the programs of one fence from a cgroup that stays, and removes its pins. Its supervisor may still have the

@@ -1,7 +1,7 @@
 //! Policies as the programs read them: arrays of nodes.
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, IterableMap, MapData};
+use aya::maps::{Array, IterableMap, MapData, MapError};
 use qfence_common::{
     Node, Nodes,
     tree::{Front, HEAD},
@@ -37,6 +37,25 @@ pub(super) fn front(nodes: &[Node]) -> Result<FirstNodes> {
         .set(0, Front::of(nodes), 0)
         .context("cannot fill the policy map")?;
     Ok(front)
+}
+
+/// Makes the nodes at the start of an array verdicts that deny: those at which look-ups begin, and the flags.
+///
+/// # Errors
+/// If they cannot be written.
+pub(super) fn refuse(mut tree: Tree) -> Result<(), MapError> {
+    for index in 0..tree.len().min(u32::try_from(HEAD).unwrap_or(u32::MAX)) {
+        tree.set(index, Node::NOWHERE, 0)?;
+    }
+    Ok(())
+}
+
+/// The same for an array whose only value is the first nodes.
+///
+/// # Errors
+/// As [`refuse`].
+pub(super) fn refuse_in_front(mut front: FirstNodes) -> Result<(), MapError> {
+    front.set(0, Front::of(&[]), 0)
 }
 
 /// A policy that is or was in force.

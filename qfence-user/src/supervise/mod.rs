@@ -83,11 +83,10 @@ pub struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Runs until the command has ended. With `staying`, it then hands over the status and goes on in the background as
-    /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence, and when
-    /// all attempts until then are logged, `leave`: it does not look at the cgroup any more. Returns the exit status of the
-    /// command, and the counts of the record. A killed command that does not end, because it is blocked in the kernel, is
-    /// abandoned. If the command has ended but cannot be reaped, its status is read in another way (`ending.rs`). Both are
-    /// reported.
+    /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence. All
+    /// attempts until then are logged. Returns the exit status of the command, and the counts of the record. A killed
+    /// command that does not end, because it is blocked in the kernel, is abandoned. If the command has ended but
+    /// cannot be reaped, its status is read in another way (`ending.rs`). Both are reported.
     ///
     /// # Errors
     /// If the command cannot be waited for, or was ended because of damage. Other errors are reported, and tried again.
@@ -96,7 +95,6 @@ impl Supervisor<'_> {
         mut child: Child,
         mut staying: Option<Staying>,
         end: impl FnOnce(),
-        leave: impl FnOnce(),
     ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
         let mut job = Job::new(Orders {
@@ -214,9 +212,6 @@ impl Supervisor<'_> {
             devices.drain(&self.messages);
         }
         let audit = self.auditor.finish()?;
-        // They wait for the ends of others.
-        drop((self.names.take(), self.dead_man.take()));
-        leave();
         if ended_for_damage {
             bail!(
                 "the fence {} was damaged, so all processes in it were ended (--on-damage kill)",

@@ -109,7 +109,7 @@ pub(super) async fn supervise(
     }
 
     // Serves until the fence is about to be removed.
-    let server = match wanted.listener {
+    let _server = match wanted.listener {
         Some(listener) => {
             let source = metrics::source(paths, Some(fence.name()));
             Some(Server::start(listener, source)?)
@@ -269,7 +269,7 @@ pub(super) async fn supervise(
         reporter::start(reports, &paths.proc, messages.clone())?;
     }
     // Before the command can send anything. What arrives until the end is passed on.
-    let relay = match wanted.notifications {
+    let _relay = match wanted.notifications {
         None => None,
         Some((mut relay, manager)) => {
             relay.start(manager, messages.clone())?;
@@ -355,7 +355,7 @@ pub(super) async fn supervise(
         ),
     );
 
-    let leavers = Watch::start(
+    let _leavers = Watch::start(
         fence.cgroup().clone(),
         &paths.proc,
         child.pid(),
@@ -403,18 +403,6 @@ pub(super) async fn supervise(
             fence.empty();
         }
     };
-    let leave = || {
-        drop((server, leavers));
-        let mut scratch = confinement.scratch.take();
-        if options.keep && fence.is_populated().unwrap_or(true) {
-            if let Some(scratch) = &mut scratch {
-                scratch.keep();
-            }
-        }
-        // Other starts wait from the time at which the cgroup is removed, and these may take long.
-        drop((scratch, relay));
-        fence.remove_place();
-    };
     let staying = match wanted.front {
         Some(front) => Some(Staying {
             front: front.watch()?,
@@ -422,7 +410,13 @@ pub(super) async fn supervise(
         }),
         None => None,
     };
-    let (ended, audit) = supervisor.run(child, staying, end_the_rest, leave).await?;
+    let (ended, audit) = supervisor.run(child, staying, end_the_rest).await?;
+    if options.keep
+        && fence.is_populated().unwrap_or(true)
+        && let Some(scratch) = &mut confinement.scratch
+    {
+        scratch.keep();
+    }
     let is_failed = ended.is_none_or(|status| !status.success());
     if confinement.strict.has(Closure::Files) && is_failed && begun.elapsed() < AT_START {
         notify(

@@ -29,10 +29,7 @@ pub use self::{
     locked::{Locked, MOUNTED_BPFFS, Made},
 };
 use crate::{
-    base::{
-        locks::{Exclusive, Mark},
-        paths::Paths,
-    },
+    base::{locks::Mark, paths::Paths},
     fence::{
         description::{Description, Descriptions, Seen},
         hierarchy::Hierarchy,
@@ -86,18 +83,6 @@ impl Fences {
         // The second lock excludes processes that see this hierarchy and these pins, but have another registry.
         let locks = [self.descriptions.lock()?, self.hierarchy.lock()?];
         Ok(Locked::new(self, locks))
-    }
-
-    /// The locks of [`Fences::lock`], without waiting; `None` if another process has one.
-    ///
-    /// # Errors
-    /// If one cannot be taken for another reason.
-    pub(in crate::fence) fn try_locks(&self) -> Result<Option<[Exclusive; 2]>> {
-        let Some(first) = self.descriptions.try_lock()? else {
-            return Ok(None);
-        };
-        let second = self.hierarchy.try_lock()?;
-        Ok(second.map(|second| [first, second]))
     }
 
     /// The place of a fence: the one that its description names, or a cgroup of its own.

@@ -102,6 +102,15 @@ impl Fences {
         Ok(())
     }
 
+    /// Hands the programs of a fence over to its own cgroup, which is about to be removed. Returns whether they were. If not, its
+    /// links are kept until the last socket is gone.
+    fn hand_over(&self, name: &str, place: &Place, id: Option<u64>) -> bool {
+        let (true, Some(id), Ok(cgroup)) = (place.is_own(), id, place.cgroup().open()) else {
+            return false;
+        };
+        self.pins.hand_over(name, &cgroup, id).is_ok()
+    }
+
     /// Removes the links, the place and the description of a fence without processes. Tries every step, and returns
     /// the errors. `id` is that of its cgroup, if it had one here.
     ///
@@ -118,6 +127,7 @@ impl Fences {
             Ok(Some(true)) => return vec![anyhow!("the fence {name} has processes: not removed")],
             Err(error) => return vec![error.into()],
         }
+        let handed_over = self.hand_over(name, place, id);
         if let Err(error) = place.remove() {
             // Processes could enter the remaining cgroup, so its links stay too.
             return vec![error];
@@ -133,7 +143,7 @@ impl Fences {
             .filter_map(|device| device.delete_made().err())
             .collect();
         let links = match place.is_own() || !place.exists() {
-            true => self.pins.let_go(name),
+            true => self.pins.let_go(name, handed_over),
             false => self.pins.detach(name),
         };
         // What still judges processes stays registered.

@@ -289,9 +289,9 @@ fn the_devices_of_an_ended_fence_are_free() {
         drop(kernel);
         let all = Pins::new(&scene.bpffs);
         assert_eq!(all.with_devices().unwrap(), ["vm"]);
-        all.let_go("other").unwrap();
+        all.let_go("other", false).unwrap();
         assert!(local_in::is_whole(&scene.bpffs, None).unwrap());
-        all.let_go("vm").unwrap();
+        all.let_go("vm", false).unwrap();
         assert!(!pins.exists());
         assert!(all.with_devices().unwrap().is_empty());
         assert!(!local_in::is_whole(&scene.bpffs, None).unwrap());
