@@ -19,7 +19,7 @@ mod flows;
 #[cfg(test)]
 mod frames;
 mod granted;
-mod handover;
+pub mod handover;
 mod hash;
 mod helpers;
 mod link;

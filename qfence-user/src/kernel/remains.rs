@@ -1,5 +1,5 @@
 //! Keeps the links of an ended fence as long as sockets exist that were made in it, if its programs were not handed over to its
-//! cgroup (`handover.rs`): for instance because somebody else has removed the cgroup.
+//! cgroup (`handover.rs`).
 //!
 //! If sockets remain, the links are kept without a policy, which refuses everything, until the kernel reports that the last
 //! socket is gone.

@@ -91,7 +91,7 @@ pub(super) async fn supervise(
     });
     let programs = programs(options, &wanted, &workloads);
     let mut signals = blocked.receive()?;
-    let messages = console::never_block()?;
+    let mut messages = console::never_block()?;
     let limits = Lifted::lift()?;
     // Serves until the fence is about to be removed.
     let _server = match wanted.listener {
@@ -152,7 +152,7 @@ pub(super) async fn supervise(
     // Until now it was open.
     let open = wanted.open.map(milliseconds_since).transpose()?;
     // Before the sockets that exist are looked at.
-    policy.settle().await?;
+    policy.settle_at_once(&mut messages).await;
     step(options, "attached the programs");
     let description = describe(fence, wanted.description, &beside)?;
 

@@ -9,10 +9,13 @@ use nix::{
 };
 
 use super::{Fences, Note, stays, whereabouts::Whereabouts};
-use crate::fence::{
-    guard::{KILL_PATIENCE, fail_with_all},
-    id::Ids,
-    place::Place,
+use crate::{
+    fence::{
+        guard::{KILL_PATIENCE, fail_with_all},
+        id::Ids,
+        place::Place,
+    },
+    kernel::handover::HandOver,
 };
 
 /// How long a supervisor may take to clean up after its command has ended. It may take ten seconds before it treats a
@@ -102,13 +105,11 @@ impl Fences {
         Ok(())
     }
 
-    /// Hands the programs of a fence over to its own cgroup, which is about to be removed. Returns whether they were. If not, its
-    /// links are kept until the last socket is gone.
-    fn hand_over(&self, name: &str, place: &Place, id: Option<u64>) -> bool {
-        let (true, Some(id), Ok(cgroup)) = (place.is_own(), id, place.cgroup().open()) else {
-            return false;
-        };
-        self.pins.hand_over(name, &cgroup, id).is_ok()
+    /// Begins to hand the programs of a fence over to its own cgroup, which is about to be removed. `None` if that is not
+    /// possible: then its links are kept until the last socket is gone.
+    fn hand_over(&self, name: &str, place: &Place, id: Option<u64>) -> Option<HandOver> {
+        let cgroup = place.is_own().then(|| place.cgroup().open())?.ok()?;
+        self.pins.hand_over(name, cgroup, id?).ok()
     }
 
     /// Removes the links, the place and the description of a fence without processes. Tries every step, and returns
@@ -127,7 +128,11 @@ impl Fences {
             Ok(Some(true)) => return vec![anyhow!("the fence {name} has processes: not removed")],
             Err(error) => return vec![error.into()],
         }
-        let handed_over = self.hand_over(name, place, id);
+        // As long as this is held, nobody changes the policy.
+        let policy = self.policy_file(name).try_lock().ok().flatten();
+        let handover = policy
+            .as_ref()
+            .and_then(|_| self.hand_over(name, place, id));
         if let Err(error) = place.remove() {
             // Processes could enter the remaining cgroup, so its links stay too.
             return vec![error];
@@ -142,6 +147,7 @@ impl Fences {
         let mut errors: Vec<_> = devices
             .filter_map(|device| device.delete_made().err())
             .collect();
+        let handed_over = handover.is_some_and(|handover| handover.complete().is_ok());
         let links = match place.is_own() || !place.exists() {
             true => self.pins.let_go(name, handed_over),
             false => self.pins.detach(name),

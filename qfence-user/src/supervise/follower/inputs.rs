@@ -75,6 +75,14 @@ impl Inputs {
         }
     }
 
+    /// Waits for what the first policy did not wait for: the NAT64 translators that nameservers reveal within 200 ms. Returns
+    /// whether there are others than the published ones.
+    pub(super) async fn has_late_translators(&mut self) -> bool {
+        let found = self.facts.await_translators().await;
+        let published = self.sets.as_ref().map(|sets| &sets.nat64);
+        found.is_some() && found.as_deref() != published
+    }
+
     /// As [`Follower::update`]; `publish` puts a policy in force.
     ///
     /// After the first policy, a failing policy file does not prevent publishing: the rules are then those last known

@@ -114,14 +114,20 @@ impl Follower<Kernel> {
     /// # Errors
     /// As [`Follower::update`].
     pub async fn settle(&mut self) -> Result<Update> {
-        let found = self.inputs.facts.await_translators().await;
-        let published = self.inputs.sets.as_ref().map(|sets| &sets.nat64);
-        if found.is_none() || found.as_deref() == published {
+        if !self.inputs.has_late_translators().await {
             return Ok(Update::Same);
         }
         let maps = AsMut::<Maps>::as_mut(&mut self.kernel);
         let publish = |compiled: &Compiled| maps.publish(compiled);
         self.inputs.renew(Lock::Wait, publish).await
+    }
+
+    /// The same where processes run in the fence already: a lock on the policy is not waited for. Errors are reported, and
+    /// [`Follower::tick`] tries again.
+    pub async fn settle_at_once(&mut self, messages: &mut MessageQueue) {
+        if self.inputs.has_late_translators().await {
+            self.keep_up(messages).await;
+        }
     }
 
     /// The loaded programs.
