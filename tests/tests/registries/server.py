@@ -17,15 +17,19 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        print(self.host(), self.path, flush=True)
+        self.tell()
         self.directory = os.path.join(DIRECTORY, self.host())
         super().do_GET()
 
     # npm asks for advisories by it, and does without.
     def do_POST(self):
-        print(self.host(), self.path, flush=True)
+        self.tell()
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_error(404)
+
+    def tell(self):
+        # In one piece: each request has a thread.
+        print(f"{self.host()} {self.path}\n", end="", flush=True)
 
     def host(self):
         return os.path.basename(self.headers.get("Host", "").split(":")[0])
