@@ -113,13 +113,11 @@ impl Follower<Kernel> {
     ///
     /// # Errors
     /// As [`Follower::update`].
-    pub async fn settle(&mut self) -> Result<Update> {
-        if !self.inputs.has_late_translators().await {
-            return Ok(Update::Same);
+    pub async fn settle(&mut self) -> Result<()> {
+        if self.inputs.has_late_translators().await {
+            self.renew(Lock::Wait).await?;
         }
-        let maps = AsMut::<Maps>::as_mut(&mut self.kernel);
-        let publish = |compiled: &Compiled| maps.publish(compiled);
-        self.inputs.renew(Lock::Wait, publish).await
+        Ok(())
     }
 
     /// The same where processes run in the fence already: a lock on the policy is not waited for. Errors are reported, and
@@ -170,9 +168,13 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// # Errors
     /// If they cannot be read or published. The previous policy then stays in force.
     pub async fn update(&mut self) -> Result<Update> {
+        self.renew(Lock::Try).await
+    }
+
+    async fn renew(&mut self, lock: Lock) -> Result<Update> {
         let kernel = &mut self.kernel;
         self.inputs
-            .renew(Lock::Try, |compiled| kernel.as_mut().publish(compiled))
+            .renew(lock, |compiled| kernel.as_mut().publish(compiled))
             .await
     }
 
