@@ -6,6 +6,7 @@
 //! | /run/qfence/NAME.json | 0600 | whole, renamed into place; marked by the supervisor |
 //! | /run/qfence/NAME.policy, NAME.names | 0600 | whole, renamed into place |
 //! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
+//! | /run/qfence/nri/ | 0700 | made when `nri-plugin` first fences a container late; a lock |
 //! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and checked before each use |
 //! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |
 //! | the file of `metrics --textfile` | 0644 | whole, renamed into place |
