@@ -116,6 +116,19 @@ fn a_preserved_pipe_ends_when_the_command_closes_it() -> Result<()> {
     remains::ensure_none(fence.name())
 }
 
+/// A table that grows while a supervisor has threads makes its start wait for the kernel, twice.
+#[test]
+fn a_supervisor_makes_its_table_large_before_it_has_threads() -> Result<()> {
+    let size = "grep FDSize /proc/$PPID/status | grep -o '[0-9]*$'";
+    for options in [&[][..], &["--keep"]] {
+        let fence = Fence::new("table")?.with(options);
+        let ended = to_end(in_fence(&fence, "2>&2", &["sh", "-c", size]))?;
+        assert_eq!(open_ones(&ended), ["512"], "{ended:?}");
+        remains::ensure_none(fence.name())?;
+    }
+    Ok(())
+}
+
 /// The warnings that a command with `stdin` gets, after its caller has made `redirections`.
 fn warnings(stdin: OwnedFd, redirections: &str, count: &str) -> Result<String> {
     let fence = Fence::new("socket")?.with(&["--preserve-fds", count]);

@@ -4,6 +4,7 @@ pub mod beat;
 pub mod cgroup_id;
 pub mod clock;
 pub mod console;
+pub mod descriptors;
 pub mod ending;
 pub mod exit;
 pub mod files;

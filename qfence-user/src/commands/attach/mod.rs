@@ -27,7 +27,7 @@ use self::{
 };
 use super::{logging, require_root};
 use crate::{
-    base::{console::notify, inherited, paths::Paths},
+    base::{console::notify, descriptors, inherited, paths::Paths},
     cli::{Attach, OnExit, resolve},
     doctor::classes,
     fence::{
@@ -90,6 +90,7 @@ pub(super) fn run_on(
 ) -> Result<Outcome> {
     require_root()?;
     inherited::close_all_but(0)?;
+    descriptors::make_room();
     nested::refuse(paths)?;
     let wired = match options.pod_device {
         true => {

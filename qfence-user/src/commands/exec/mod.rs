@@ -34,6 +34,7 @@ use super::{
 use crate::{
     base::{
         console::notify,
+        descriptors,
         identity::{self, Callers, Identity},
         inherited,
         paths::Paths,
@@ -115,6 +116,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
             Side::Supervisor(front) => Some(front),
         },
     };
+    descriptors::make_room();
     let netns = options.netns.as_deref().map(Netns::enter).transpose()?;
     let of_netns = netns.as_ref().map(|netns| netns.paths(paths));
     let paths = of_netns.as_ref().unwrap_or(paths);
