@@ -3,6 +3,8 @@
 mod payload;
 mod place;
 
+use core::hint::cold_path;
+
 use crate::Halves;
 
 use payload::{
@@ -81,7 +83,10 @@ const TCP_ACK: u32 = 0x10 << 16;
 pub fn parse(bytes: &impl Bytes) -> Option<Packet> {
     match parse_linear(bytes) {
         Some(packet) => Some(packet),
-        None => parse_any(bytes),
+        None => {
+            cold_path();
+            parse_any(bytes)
+        }
     }
 }
 

@@ -10,7 +10,11 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "see main.rs")]
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    hint::cold_path,
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr::from_ref,
+};
 
 use aya_ebpf::{
     Global,
@@ -96,56 +100,64 @@ fn judge_local_in(ctx: *mut NetfilterContext) -> i32 {
     let state = unsafe { (*ctx).state };
     // SAFETY: as above.
     let skb = unsafe { (*ctx).skb };
-    let offsets = LOCAL_IN_OFFSETS.load();
-
-    let tag: u16 = read(skb, offsets.tc_index);
+    let tag: u16 = read(skb, |offsets| &offsets.tc_index);
     if tag & frame::TAG != 0 {
+        cold_path();
         let slot = u32::from(tag & frame::SLOT);
         // The tag of a fence in another network namespace means nothing here.
         if MEMBERS.get_ptr(slot).is_some() {
             if tag & frame::EXCEPTION != 0 {
                 return ACCEPT;
             }
-            let device = guest(state, skb, &offsets).map_or(0, |guest| guest.device);
-            return refuse(state, skb, &offsets, Guarded { slot, device });
+            let device = guest(state, skb).map_or(0, |guest| guest.device);
+            return refuse(state, skb, Guarded { slot, device });
         }
     }
-    if let Some(guest) = guest(state, skb, &offsets) {
-        return refuse(state, skb, &offsets, guest);
+    if let Some(guest) = guest(state, skb) {
+        cold_path();
+        return refuse(state, skb, guest);
     }
-    let mark: u32 = read(skb, offsets.mark);
+    let mark: u32 = read(skb, |offsets| &offsets.mark);
     if mark & frame::MARK != 0 {
+        cold_path();
         let nobody = Guarded {
             slot: NO_SLOT,
             device: 0,
         };
-        return refuse(state, skb, &offsets, nobody);
+        return refuse(state, skb, nobody);
     }
     ACCEPT
 }
 
 /// The guest whose device or MAC address a packet shows.
 #[inline(always)]
-fn guest(state: *const u8, skb: *const u8, offsets: &Offsets) -> Option<Guarded> {
-    let device: *const u8 = read(state, offsets.state_in);
-    let index: u32 = read(device, offsets.device_index);
-    if let Some(guest) = by_device(index) {
+fn guest(state: *const u8, skb: *const u8) -> Option<Guarded> {
+    let hooked: *const u8 = read(state, |offsets| &offsets.state_in);
+    if let Some(guest) = by_device(index_of(hooked)) {
         return Some(guest);
     }
-    let device: *const u8 = read(skb, offsets.device);
-    let index: u32 = read(device, offsets.device_index);
-    if let Some(guest) = by_device(index) {
+    let device: *const u8 = read(skb, |offsets| &offsets.device);
+    // The kernel calls the hook with the device of the packet.
+    if device != hooked {
+        cold_path();
+        if let Some(guest) = by_device(index_of(device)) {
+            return Some(guest);
+        }
+    }
+    if let Some(guest) = by_device(read(skb, |offsets| &offsets.first_device)) {
         return Some(guest);
     }
-    let index: u32 = read(skb, offsets.first_device);
-    if let Some(guest) = by_device(index) {
-        return Some(guest);
-    }
-    let source: [u8; 6] = bytes(skb, offsets, offsets.mac_header, SOURCE_OF_ETHERNET)?;
+    let source: [u8; 6] = bytes(skb, |offsets| &offsets.mac_header, SOURCE_OF_ETHERNET)?;
     let [a, b, c, d, e, f] = source;
     let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
     // SAFETY: the value is only copied, and user space replaces values as a whole.
     unsafe { GUARDED_MACS.get(mac) }.copied()
+}
+
+/// The index of a device.
+#[inline(always)]
+fn index_of(device: *const u8) -> u32 {
+    read(device, |offsets| &offsets.device_index)
 }
 
 #[inline(always)]
@@ -157,8 +169,8 @@ fn by_device(index: u32) -> Option<Guarded> {
 /// Counts a packet, and drops it. The entry of the destination is counted before the fence's total. So a reader that
 /// reads the total first finds all of it among the entries, except what the map forgot.
 #[inline(always)]
-fn refuse(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guarded) -> i32 {
-    let destination = destination(state, skb, offsets, guest);
+fn refuse(state: *const u8, skb: *const u8, guest: Guarded) -> i32 {
+    let destination = destination(state, skb, guest);
     if let Some(count) = DROPPED.get_ptr_mut(destination) {
         add(count);
     } else {
@@ -181,8 +193,8 @@ fn refuse(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guarded) -
 
 /// Where a packet goes. What cannot be read is zero.
 #[inline(always)]
-fn destination(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guarded) -> Dropped {
-    let family: u8 = read(state, offsets.family);
+fn destination(state: *const u8, skb: *const u8, guest: Guarded) -> Dropped {
+    let family: u8 = read(state, |offsets| &offsets.family);
     let mut dropped = Dropped {
         address: Halves { upper: 0, lower: 0 },
         slot: guest.slot,
@@ -192,7 +204,7 @@ fn destination(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guard
         reserved: 0,
     };
     if family == IPV4 {
-        let header: Option<[u32; 5]> = bytes(skb, offsets, offsets.network_header, 0);
+        let header: Option<[u32; 5]> = bytes(skb, |offsets| &offsets.network_header, 0);
         if let Some([_, _, protocol, _, address]) = header {
             dropped.address = Halves {
                 upper: 0,
@@ -201,7 +213,7 @@ fn destination(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guard
             dropped.protocol = u32::from_be(protocol) >> 16 & 0xff;
         }
     } else {
-        let header: Option<[u32; 10]> = bytes(skb, offsets, offsets.network_header, 0);
+        let header: Option<[u32; 10]> = bytes(skb, |offsets| &offsets.network_header, 0);
         if let Some([_, protocol, _, _, _, _, a, b, c, d]) = header {
             let half =
                 |high, low| u64::from(u32::from_be(high)) << 32 | u64::from(u32::from_be(low));
@@ -213,7 +225,7 @@ fn destination(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guard
         }
     }
     if matches!(dropped.protocol, TCP | UDP) {
-        let ports: Option<[u8; 4]> = bytes(skb, offsets, offsets.transport_header, 0);
+        let ports: Option<[u8; 4]> = bytes(skb, |offsets| &offsets.transport_header, 0);
         if let Some([_, _, high, low]) = ports {
             dropped.port = u16::from_be_bytes([high, low]);
         }
@@ -234,18 +246,18 @@ const SOURCE_OF_ETHERNET: u32 = 6;
     clippy::cast_possible_truncation,
     reason = "the size of a few words of a header"
 )]
-fn bytes<T: Copy>(skb: *const u8, offsets: &Offsets, header: u32, within: u32) -> Option<T> {
+fn bytes<T: Copy>(skb: *const u8, header: impl FnOnce(&Offsets) -> &u32, within: u32) -> Option<T> {
     let header: u16 = read(skb, header);
     // 0xffff means that there is no such header (`skb_mac_header_was_set`).
     if header == u16::MAX {
         return None;
     }
     let begin = u32::from(header) + within;
-    let tail: u32 = read(skb, offsets.tail);
+    let tail: u32 = read(skb, |offsets| &offsets.tail);
     if begin + size_of::<T>() as u32 > tail {
         return None;
     }
-    let head: u64 = read(skb, offsets.head);
+    let head: u64 = read(skb, |offsets| &offsets.head);
     let address = head.wrapping_add(u64::from(begin));
     // SAFETY: the helper fails for addresses that cannot be read.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
@@ -253,7 +265,11 @@ fn bytes<T: Copy>(skb: *const u8, offsets: &Offsets, header: u32, within: u32) -
 
 /// Reads a member of one of the kernel's structs.
 #[inline(always)]
-fn read<T: Copy>(of: *const u8, offset: u32) -> T {
+fn read<T: Copy>(of: *const u8, offset: impl FnOnce(&Offsets) -> &u32) -> T {
+    // SAFETY: a `Global` is its value alone.
+    let offsets = unsafe { &*from_ref(&LOCAL_IN_OFFSETS).cast::<Offsets>() };
+    // SAFETY: a reference. The read is volatile, as that of `Global::load` is, because the loader sets the value.
+    let offset = unsafe { from_ref(offset(offsets)).read_volatile() };
     let member = of.wrapping_add(offset as usize).cast::<T>();
     // SAFETY: the verifier checks that there is such a member, and the kernel returns zero for an address that cannot be
     // read (`BPF_PROBE_MEM`).

@@ -1,6 +1,7 @@
 //! Counters. Each CPU has its own words.
 
 use core::{
+    hint::cold_path,
     intrinsics::{AtomicOrdering, atomic_xadd},
     ptr::null_mut,
 };
@@ -26,6 +27,7 @@ pub(crate) fn hit(rule: u32, is_call: bool) {
 #[inline(always)]
 pub(crate) fn hit_by_call(rule: u32, passes: bool, connects: bool) -> bool {
     let Some(counts) = HITS.get_ptr_mut(rule) else {
+        cold_path();
         hit(rule, true);
         return false;
     };
@@ -57,6 +59,7 @@ pub(crate) fn hit_by_frame(rule: u32, passes: bool, length: u32) -> bool {
 #[inline(always)]
 fn hit_by(add: impl Fn(*mut u64, u64), rule: u32, passes: bool, length: u32) -> bool {
     let Some(counts) = HITS.get_ptr_mut(rule) else {
+        cold_path();
         hit(rule, false);
         return false;
     };

@@ -1,5 +1,7 @@
 //! Looks up verdicts in the policy in force.
 
+use core::hint::cold_path;
+
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
     Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
@@ -27,8 +29,10 @@ pub(crate) fn verdict_at_once(
     port: u16,
 ) -> Verdict {
     let query = Query::of_halves(path, address, protocol, port);
-    let in_front = POLICY.get(0).and_then(|_| verdict_in_front(&query));
-    let verdict = in_front.unwrap_or_else(|| verdict_of_query(query));
+    let verdict = verdict_in_front(&query).unwrap_or_else(|| {
+        cold_path();
+        verdict_of_query(query)
+    });
     or_by_name(path, query, verdict)
 }
 
@@ -38,6 +42,7 @@ fn or_by_name(path: LookupPath, query: Query, verdict: Verdict) -> Verdict {
     if !may_be_named(path, verdict) {
         return verdict;
     }
+    cold_path();
     let Query {
         upper, lower, port, ..
     } = query;
@@ -129,23 +134,23 @@ pub(crate) fn judges_standing() -> bool {
 // global function can take at most five arguments. Before Linux 5.12 they can only be numbers and the program's
 // context. It must return a number.
 
-/// Returns the bits of the tree's verdict on a query. If there is no policy in the slot, it denies. Each verdict is that of one
-/// policy: the front decides alone, or not at all.
+/// Returns the bits of the tree's verdict on a query. If there is no policy, it denies. Each verdict is that of one policy: the
+/// front decides alone, or not at all. Whoever takes the policy away empties the front first.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict(root: usize, upper: u64, lower: u64, port: u32) -> u32 {
-    let Some(tree) = POLICY.get(0) else {
-        return Verdict::NONE.bits();
-    };
     let query = Query {
         root,
         upper,
         lower,
         port,
     };
-    match verdict_in_front(&query) {
-        Some(verdict) => verdict.bits(),
-        None => decide(tree, &query).bits(),
+    if let Some(verdict) = verdict_in_front(&query) {
+        return verdict.bits();
+    }
+    match POLICY.get(0) {
+        Some(tree) => decide(tree, &query).bits(),
+        None => Verdict::NONE.bits(),
     }
 }
 

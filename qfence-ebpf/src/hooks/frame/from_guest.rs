@@ -1,5 +1,7 @@
 //! Judges frames that enter the host by a device: those of its guest.
 
+use core::hint::cold_path;
+
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use qfence_common::{
     Halves, Hook, LookupPath, Outcome, Payload,
@@ -33,24 +35,28 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let kind = ethertype(skb);
     let Some(device) = device(device_index(skb)) else {
+        cold_path();
         let judgement = FrameJudgement::of_unknown_device();
         refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
         return DROP;
     };
-    let against = reason_against_frame(skb, device);
+    let against = reason_against_frame(skb, kind, device);
     let mut payload = Payload::UNKNOWN;
     let (judgement, to, rest) = if against != 0 {
+        cold_path();
         let judgement = FrameJudgement::against(against);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     } else if kind == ARP {
+        cold_path();
         let judgement = FrameJudgement::unpack(qfence_judge_arp(skb, macs(skb).from));
         (judgement, arp_target(skb), Rest::of_ethertype(kind))
     } else if let Some(packet) = packet(skb) {
         let to = packet.destination;
         payload = packet.payload;
-        let judgement = judge_frame_to(skb, to, payload, device.flags);
+        let judgement = judge_frame_to(skb, kind, to, payload, device.flags);
         (judgement, to, Rest::of_payload(payload))
     } else {
+        cold_path();
         let judgement = FrameJudgement::against(UNPARSED);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     };
@@ -59,6 +65,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     }
     match judgement.way {
         Way::Refused => {
+            cold_path();
             refuse(skb, judgement, to, rest);
             return if judgement.may_be_answered {
                 answer(skb, payload, judgement.is_complete, device.flags)
@@ -67,11 +74,13 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
             };
         }
         Way::Monitored => {
+            cold_path();
             tally(skb, Outcome::SentMonitored, rest.protocol, true);
             refuse_frame(skb, to, judgement.verdict, rest);
         }
         Way::Elsewhere | Way::Anywhere => {
             if !judgement.is_counted {
+                cold_path();
                 tally_on(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
             }
             if payload.is_known() {

@@ -1,5 +1,7 @@
 //! Whether a frame can be of the device's guest at all: the table of devices, MAC addresses, ethertypes.
 
+use core::hint::cold_path;
+
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use qfence_common::{
     abi,
@@ -13,10 +15,7 @@ use qfence_common::{
 
 use crate::{
     maps::frame::{FRAME_DEVICES, GUEST_MACS, LEARNT_MACS},
-    subject::{
-        frame::{device_index, ethertype},
-        skb::Skb,
-    },
+    subject::{frame::device_index, skb::Skb},
 };
 
 /// Returns what is known of a device of the fence.
@@ -42,30 +41,36 @@ fn entry(index: u32) -> Option<*mut Device> {
         if unsafe { found.read_volatile() } == index {
             return Some(device);
         }
+        cold_path();
     }
     None
 }
 
 /// Returns the number of the rule by which a frame is refused whatever it carries; or 0.
 #[inline(always)]
-pub(crate) fn reason_against_frame(skb: *mut __sk_buff, device: Device) -> u32 {
+pub(crate) fn reason_against_frame(skb: *mut __sk_buff, kind: u32, device: Device) -> u32 {
     // The kernel has taken the outermost tag out of the frame, so `protocol` is that behind it.
     // SAFETY: the hook's own context; the verifier checks each access.
     if unsafe { (*skb).vlan_present } != 0 && unsafe { (*skb).vlan_tci } & VLAN != 0 {
+        cold_path();
         return FRAME_KIND;
     }
-    let kind = ethertype(skb);
     if !matches!(kind, IPV4 | IPV6 | ARP) {
+        cold_path();
         return FRAME_KIND;
     }
     // The MAC addresses, the ethertype, and the first two bytes of the packet.
     let Some([a, b, c, d]) = first_words(skb) else {
+        cold_path();
         return UNPARSED;
     };
     let from = Macs::of_words([a, b, c]).from;
     let is_known = from != 0 && from == device.mac;
-    if !is_known && qfence_is_of_guest(device_index(skb), from, device.flags) == 0 {
-        return SPOOFED_MAC;
+    if !is_known {
+        cold_path();
+        if qfence_is_of_guest(device_index(skb), from, device.flags) == 0 {
+            return SPOOFED_MAC;
+        }
     }
     let version = d >> 12 & 0xf;
     match kind {
@@ -80,7 +85,10 @@ pub(crate) fn reason_against_frame(skb: *mut __sk_buff, device: Device) -> u32 {
 fn first_words(skb: *mut __sk_buff) -> Option<[u32; 4]> {
     match Skb(skb).linear::<4>() {
         Some(words) => Some(words.map(u32::from_be)),
-        None => Skb(skb).words(0),
+        None => {
+            cold_path();
+            Skb(skb).words(0)
+        }
     }
 }
 

@@ -5,6 +5,8 @@ mod guest;
 mod judgement;
 mod neighbours;
 
+use core::hint::cold_path;
+
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_boot_ns};
 use qfence_common::{
     Action, Halves, LookupPath, Payload, Protocol,
@@ -25,7 +27,7 @@ use crate::{
         sent::qfence_host_began,
     },
     subject::{
-        frame::{Frame, ethertype, packet_length, place},
+        frame::{Frame, packet_length, place},
         left::left,
     },
 };
@@ -40,21 +42,27 @@ pub(crate) use neighbours::{arp_target, qfence_judge_arp};
 #[inline(always)]
 pub(crate) fn judge_frame_to(
     skb: *mut __sk_buff,
+    kind: u32,
     address: Halves,
     payload: Payload,
     flags: u32,
 ) -> FrameJudgement {
     let left = left(skb);
     if left.is_some() && !left.may_be_written(place(skb)) {
+        cold_path();
         return FrameJudgement::against(CHECKSUM);
     }
     let Halves { upper, lower } = address;
-    let is_dhcp = asks_dhcp(ethertype(skb) == IPV6, payload);
+    let is_dhcp = asks_dhcp(kind == IPV6, payload);
     let control = match payload.protocol() {
         Protocol::ICMP | Protocol::ICMPV6 | IGMP => {
+            cold_path();
             qfence_judge_control(skb, upper, lower, payload.bits())
         }
-        Protocol::UDP if is_dhcp => qfence_judge_dhcp(skb, upper, lower, flags),
+        Protocol::UDP if is_dhcp => {
+            cold_path();
+            qfence_judge_dhcp(skb, upper, lower, flags)
+        }
         _ => ORDINARY,
     };
     let judgement = if control == ORDINARY {
@@ -91,6 +99,7 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
             is_complete: false,
         };
     }
+    cold_path();
     let Halves { upper, lower } = address;
     if verdict.has(HOST)
         && !verdict.has(MANY)
