@@ -3,8 +3,8 @@
 //!
 //! It runs after all translation of addresses, so it does not look at addresses. It drops a packet of a fenced guest,
 //! unless its tag says that an exception applies. Four things show that a packet is a guest's, in this order: `tc_index`,
-//! which nothing but a filter of traffic control can change; the mark, which rules of the host can change; the device by
-//! which it came; the source of its Ethernet header.
+//! which nothing but a filter of traffic control can change; the device by which it came; the source of its Ethernet header;
+//! the mark, which rules of the host can change.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

@@ -29,7 +29,8 @@ pub(crate) fn verdict_at_once(
     port: u16,
 ) -> Verdict {
     let query = Query::of_halves(path, address, protocol, port);
-    let verdict = verdict_in_front(&query).unwrap_or_else(|| {
+    let in_front = POLICY.get(0).and_then(|_| verdict_in_front(&query));
+    let verdict = in_front.unwrap_or_else(|| {
         cold_path();
         verdict_of_query(query)
     });
@@ -134,23 +135,23 @@ pub(crate) fn judges_standing() -> bool {
 // global function can take at most five arguments. Before Linux 5.12 they can only be numbers and the program's
 // context. It must return a number.
 
-/// Returns the bits of the tree's verdict on a query. If there is no policy, it denies. Each verdict is that of one policy: the
-/// front decides alone, or not at all. Whoever takes the policy away empties the front first.
+/// Returns the bits of the tree's verdict on a query. If there is no policy in the slot, it denies. Each verdict is that of one
+/// policy: the front decides alone, or not at all.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict(root: usize, upper: u64, lower: u64, port: u32) -> u32 {
+    let Some(tree) = POLICY.get(0) else {
+        return Verdict::NONE.bits();
+    };
     let query = Query {
         root,
         upper,
         lower,
         port,
     };
-    if let Some(verdict) = verdict_in_front(&query) {
-        return verdict.bits();
-    }
-    match POLICY.get(0) {
-        Some(tree) => decide(tree, &query).bits(),
-        None => Verdict::NONE.bits(),
+    match verdict_in_front(&query) {
+        Some(verdict) => verdict.bits(),
+        None => decide(tree, &query).bits(),
     }
 }
 

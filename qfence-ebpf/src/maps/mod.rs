@@ -110,7 +110,7 @@ pub(crate) static NAMES: LpmTrie<Name, NameRule, { abi::NAMES as usize }> = LpmT
 #[btf_map]
 pub(crate) static PORTS: Array<u64, { port::WORDS as usize }> = Array::new();
 
-/// The devices that may be opened if all others are refused, with the accesses.
+/// The devices that may be opened if all others are refused, with the accesses. The loader makes it as long as there are.
 #[btf_map]
 pub(crate) static DEVICES: HashMap<
     DeviceKey,

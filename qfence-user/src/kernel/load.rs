@@ -178,6 +178,7 @@ pub(super) fn open(
             sizes::of_devices(settings, abi::HOST_SENT),
         )
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
+        .map_max_entries(abi::DEVICES_MAP, sizes::of_allowed(enforced))
         .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
         .map_max_entries(
             abi::MANAGER_NAMES_MAP,

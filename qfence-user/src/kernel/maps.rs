@@ -176,7 +176,7 @@ impl Maps {
         let old = self.policy.get().context(context)?;
         let _old_front = self.front.get().context(context)?;
         if old.is_none() {
-            // If somebody else has taken the policy away, its first nodes must not decide beside another one.
+            // A policy that was withdrawn leaves its first nodes, which must not decide beside another one.
             self.front.empty_if_full().context(context)?;
             let first = self.policy.first(&tree)?;
             return put_together([first, front].into_iter().chain(others)).context(context);
@@ -196,12 +196,9 @@ impl Maps {
     /// # Errors
     /// If the kernel fails to. The policy is in force then.
     pub(super) fn withdraw(&mut self) -> Result<()> {
-        let context = "cannot remove the policy";
-        // As in `publish_with`. They are removed in any case.
-        let _old = (self.policy.get(), self.front.get());
-        let emptying = self.front.empty().context(context)?;
-        self.policy.clear().context(context)?;
-        emptying.finish().context(context)
+        // As in `publish_with`. It is removed in any case.
+        let _old = self.policy.get();
+        self.policy.clear().context("cannot remove the policy")
     }
 
     /// Has the policy in force refuse everything, permanently, like [`Maps::withdraw`], but without waiting for the kernel.
@@ -255,22 +252,17 @@ impl Maps {
         self.front.get().unwrap().is_some()
     }
 
-    /// Whether a complete policy is in force. If it is not, the first nodes of one that was taken away do not decide any longer
-    /// when this returns: everything is refused.
+    /// Whether a complete policy is in force.
     ///
     /// # Errors
-    /// If that cannot be read, or the kernel does not take them away.
-    pub fn check_policy(&self) -> Result<bool> {
+    /// If that cannot be read.
+    pub fn has_policy(&self) -> Result<bool> {
         // The policy can be replaced between the reading of its id and the opening of the map.
         let mut tries = (0..POLICY_TRIES).map(|_| self.policy.get());
         let policy = tries
             .find(Result::is_ok)
             .unwrap_or_else(|| self.policy.get());
         let policy = policy.context("cannot read the policy")?;
-        if policy.is_none() {
-            let _old = self.front.get();
-            self.front.empty_if_full()?;
-        }
         Ok(policy.is_some_and(|tree| InForce::new(tree).is_whole()))
     }
 }

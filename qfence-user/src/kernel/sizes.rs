@@ -42,6 +42,13 @@ pub(super) fn of_resolver(enforced: &Enforced, most: u32) -> u32 {
     if enforced.resolver.is_some() { most } else { 1 }
 }
 
+/// The capacity of the map of devices that may be opened, which does not change while the fence exists.
+pub(super) fn of_allowed(enforced: &Enforced) -> u32 {
+    let allowed = enforced.devices.as_ref();
+    let count = allowed.map_or(0, |allowed| allowed.iter().len());
+    u32::try_from(count).map_or(abi::DEVICES, |count| count.clamp(1, abi::DEVICES))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,7 +72,7 @@ impl Supervisor<'_> {
     /// If the fence or signals cannot be watched. Then nothing supervises the fence.
     pub(super) async fn go_on(&mut self) -> Result<bool> {
         self.integrity.forget_command();
-        memory::return_freed();
+        memory::return_unused();
         let mut emptied = Emptied::watch(self.cgroup.directory())?;
         let mut ended_for_damage = false;
         let mut overdue = Overdue::default();

@@ -179,7 +179,7 @@ impl Supervisor<'_> {
                 },
                 _ = tick.tick() => {
                     if mem::take(&mut keeps_freed) {
-                        memory::return_freed();
+                        memory::return_unused();
                     }
                     ended_for_damage |= self.ends_for_damage(Some(command));
                     ended_for_damage |= self.look_at_devices(Some(command)).await;

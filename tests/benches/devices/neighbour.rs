@@ -1,6 +1,10 @@
 //! An unfenced machine in the bridge of a guest: its throughput while the guest is fenced, and while it is not.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    thread::sleep,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
@@ -18,6 +22,10 @@ use crate::scene::{DISCARD, Fenced, SINK, SOURCE};
 
 const UNFENCED: &str = "beside an unfenced guest";
 const FENCED: &str = "beside a fenced guest";
+
+/// After the start or the end of a fence: what the supervisor and the kernel still do for it takes a processor, and is not to be
+/// in the figures.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The throughput that the neighbour of a fenced guest must reach.
 const SHARE: f64 = 0.95;
@@ -127,6 +135,7 @@ fn compare(setup: &mut Setup, mut series: Series, load: &str, options: &Options)
         let mut samples = [0.0; 2];
         for at in turns(round, 2) {
             let fenced = (at == 1).then(|| Fenced::start(&setup.scene)).transpose()?;
+            sleep(PAUSE);
             samples[at] = setup.sample(load, ms)? / scale;
             drop(fenced);
         }

@@ -193,7 +193,7 @@ pub(super) async fn supervise(
         manager.ready()?;
     }
     let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), parts, None);
-    memory::return_freed();
+    memory::return_unused();
     let attached = Attached {
         policy,
         signals,

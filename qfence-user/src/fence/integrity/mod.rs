@@ -195,7 +195,7 @@ impl Integrity {
                 _ => drop(damage.insert(Damage::Pin(hook.name()))),
             }
         }
-        match maps.check_policy() {
+        match maps.has_policy() {
             Ok(true) => {}
             Ok(false) => drop(damage.insert(Damage::Policy)),
             Err(error) => drop(unknown.insert(format!("{error:#}"))),
