@@ -14,6 +14,11 @@ pub const GUARDED_DEVICES_MAP: &str = "GUARDED_DEVICES";
 /// The hash map of the MAC addresses of fenced guests: from the address, as a number, to its [`Guarded`].
 pub const GUARDED_MACS_MAP: &str = "GUARDED_MACS";
 
+/// The array of [`GUARDED_FILTER`] words with a [bit](filter_bit) for each guarded device and MAC address. What has no bit is not
+/// looked for in the maps: most packets are nobody's. Different ones can share a bit, and a bit stays when its device is not guarded
+/// any more.
+pub const GUARDED_FILTER_MAP: &str = "GUARDED_FILTER";
+
 /// The LRU hash map of what was dropped: from [`Dropped`] to the number of packets since the entry was made.
 pub const DROPPED_MAP: &str = "DROPPED";
 
@@ -28,6 +33,22 @@ pub const GUARDED_DEVICES: u32 = 4096;
 
 /// The maximum number of MAC addresses of fenced guests in a network namespace.
 pub const GUARDED_MACS: u32 = 16384;
+
+/// The number of words of the filter.
+pub const GUARDED_FILTER: u32 = 64;
+
+/// The bit of a device, by its index, or of a MAC address, as a number: the index of the word, and the mask.
+#[must_use]
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "twelve bits of it")]
+pub const fn filter_bit(guarded: u64) -> (u32, u64) {
+    const BITS: u32 = GUARDED_FILTER.trailing_zeros() + u64::BITS.trailing_zeros();
+    let folded = guarded ^ guarded >> BITS ^ guarded >> (2 * BITS) ^ guarded >> (3 * BITS);
+    let bit = folded as u32 & ((1 << BITS) - 1);
+    (bit / u64::BITS, 1 << (bit % u64::BITS))
+}
+
+const _: () = assert!(GUARDED_FILTER.is_power_of_two());
 
 /// The maximum number of destinations that are counted. Beyond it the kernel forgets those that were not counted for
 /// longest; their packets are still in [`Member::drops`].
@@ -128,3 +149,22 @@ unsafe impl aya::Pod for Dropped {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Offsets {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bit_of_the_filter_is_within_it() {
+        let bits = [0, 1, 63, 64, 4095, 4096, 0x0200_0000_0010, u64::MAX].map(filter_bit);
+        assert!(
+            bits.iter()
+                .all(|(index, mask)| *index < GUARDED_FILTER && mask.is_power_of_two())
+        );
+        assert_eq!(bits[3], (1, 1));
+        // MAC addresses that differ in their last bytes do not share bits.
+        let guests = [0x0200_0000_0010, 0x0200_0000_0011, 0x0200_0000_0110].map(filter_bit);
+        assert_ne!(guests[0], guests[1]);
+        assert_ne!(guests[0], guests[2]);
+    }
+}

@@ -19,7 +19,7 @@ use core::{
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{HashMap, LruHashMap},
+    btf_maps::{Array, HashMap, LruHashMap},
     helpers::bpf_probe_read_kernel,
     macros::btf_map,
 };
@@ -54,6 +54,10 @@ static GUARDED_MACS: HashMap<
     { local_in::GUARDED_MACS as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+
+/// The bits of the devices and MAC addresses in these maps.
+#[btf_map]
+static GUARDED_FILTER: Array<u64, { local_in::GUARDED_FILTER as usize }> = Array::new();
 
 /// What was dropped.
 #[btf_map]
@@ -150,6 +154,10 @@ fn guest(state: *const u8, skb: *const u8) -> Option<Guarded> {
     let source: [u8; 6] = bytes(skb, |offsets| &offsets.mac_header, SOURCE_OF_ETHERNET)?;
     let [a, b, c, d, e, f] = source;
     let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    if !may_be_guarded(mac) {
+        return None;
+    }
+    cold_path();
     // SAFETY: the value is only copied, and user space replaces values as a whole.
     unsafe { GUARDED_MACS.get(mac) }.copied()
 }
@@ -162,8 +170,21 @@ fn index_of(device: *const u8) -> u32 {
 
 #[inline(always)]
 fn by_device(index: u32) -> Option<Guarded> {
+    if !may_be_guarded(index.into()) {
+        return None;
+    }
+    cold_path();
     // SAFETY: as above.
     unsafe { GUARDED_DEVICES.get(index) }.copied()
+}
+
+/// Whether the maps may have this device, or MAC address.
+#[inline(always)]
+fn may_be_guarded(guarded: u64) -> bool {
+    let (index, mask) = local_in::filter_bit(guarded);
+    let word = GUARDED_FILTER.get_ptr(index);
+    // SAFETY: the map's value, aligned and alive as long as the program runs. User space changes whole words.
+    word.is_none_or(|word| unsafe { word.read_volatile() } & mask != 0)
 }
 
 /// Counts a packet, and drops it. The entry of the destination is counted before the fence's total. So a reader that

@@ -1,10 +1,10 @@
 //! The maps of a pair.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use qfence_common::local_in::{
-    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_MACS,
-    GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES,
+    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_FILTER_MAP,
+    GUARDED_MACS, GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES, filter_bit,
 };
 
 use crate::{
@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// The names of all maps.
-pub(super) const NAMES: [&str; 4] = [
+pub(super) const NAMES: [&str; 5] = [
     MEMBERS_MAP,
     GUARDED_DEVICES_MAP,
     GUARDED_MACS_MAP,
+    GUARDED_FILTER_MAP,
     DROPPED_MAP,
 ];
 
@@ -30,6 +31,7 @@ pub(super) struct Maps {
     members: HashMap<MapData, u32, Member>,
     devices: HashMap<MapData, u32, Guarded>,
     macs: HashMap<MapData, u64, Guarded>,
+    filter: Array<MapData, u64>,
     dropped: HashMap<MapData, Dropped, u64>,
 }
 
@@ -39,6 +41,7 @@ impl Maps {
             members: take(MEMBERS_MAP)?.try_into()?,
             devices: take(GUARDED_DEVICES_MAP)?.try_into()?,
             macs: take(GUARDED_MACS_MAP)?.try_into()?,
+            filter: take(GUARDED_FILTER_MAP)?.try_into()?,
             dropped: take(DROPPED_MAP)?.try_into()?,
         })
     }
@@ -127,6 +130,7 @@ impl Maps {
         if let Some(fence) = self.other_owner(get(&self.devices, &index)?, guest)? {
             bail!("the network device with the index {index} is of the fence {fence} already");
         }
+        self.open_filter(index.into())?;
         self.devices.insert(index, guest, 0).context(NOT_CHANGED)
     }
 
@@ -141,7 +145,16 @@ impl Maps {
                 "a guest in the fence {fence} has the MAC address {mac} already; give each guest an address of its own"
             );
         }
+        self.open_filter(mac)?;
         self.macs.insert(mac, guest, 0).context(NOT_CHANGED)
+    }
+
+    /// Has the program look for a device or a MAC address. To be called under the lock, before it is in its map.
+    fn open_filter(&mut self, guarded: u64) -> Result<()> {
+        let (index, mask) = filter_bit(guarded);
+        let word = self.filter.get(&index, 0).context(NOT_CHANGED)?;
+        let word = word | mask;
+        self.filter.set(index, word, 0).context(NOT_CHANGED)
     }
 
     /// The name of the fence of an entry, if it is another one than that of the guest.
