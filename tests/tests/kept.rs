@@ -175,7 +175,10 @@ fn a_command_that_takes_long_to_close_its_files_has_its_status() -> Result<()> {
     assert_eq!(code, 7, "{said}");
     let word = format!("the command is ending and has not ended: process {pid} (python3, state ");
     assert_eq!(said.matches(&word).count(), 1, "{said}");
-    assert!(!said.contains("killed"), "{said}");
+    // It may clear what a fence of another test has left, and name it.
+    let of_others = "qfence: clearing the remains of";
+    let mut lines = said.lines().filter(|line| !line.starts_with(of_others));
+    assert!(lines.all(|line| !line.contains("killed")), "{said}");
     ensure_cleared(&fence, fuse)
 }
 
