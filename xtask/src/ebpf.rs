@@ -102,6 +102,7 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         bpf_target_arch()?,
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // The version of the instruction set. Linux 5.10 has it.
         "-Ctarget-cpu=v3".into(),
         // Without this, zeroing an array calls a function that writes it byte by byte.
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),

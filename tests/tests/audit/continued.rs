@@ -13,7 +13,7 @@ fn a_record_goes_on_where_a_killed_supervisor_stopped() -> Result<()> {
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
     let file = destinations(dir.path(), 100)?;
-    let fence = Fence::new("killed")?.with(&["--user", "nobody"]);
+    let fence = Fence::new("continued")?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     let probe = probe::program()?.display().to_string();
     shell.tell(&format!(
