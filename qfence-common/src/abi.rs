@@ -16,6 +16,13 @@
 /// number.
 pub const VERSION: u32 = 4;
 
+/// The number in the instructions of an object that call a function of the kernel's own, until the loader has turned them into
+/// calls of it. No helper has this number.
+pub const KERNEL_FUNCTION: i32 = 0x7166_6361;
+
+/// The section of an object that has a byte for each of these instructions.
+pub const KERNEL_FUNCTION_CALLS: &str = "qfence_calls";
+
 /// The name of the directory of a fence's pinned maps, without the version number at its end.
 pub const MAPS_DIRECTORY: &str = "maps-abi-";
 

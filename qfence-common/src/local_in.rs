@@ -14,9 +14,9 @@ pub const GUARDED_DEVICES_MAP: &str = "GUARDED_DEVICES";
 /// The hash map of the MAC addresses of fenced guests: from the address, as a number, to its [`Guarded`].
 pub const GUARDED_MACS_MAP: &str = "GUARDED_MACS";
 
-/// The array of [`GUARDED_FILTER`] words with a [bit](filter_bit) for each guarded device and MAC address. What has no bit is not
-/// looked for in the maps: most packets are nobody's. Different ones can share a bit, and a bit stays when its device is not guarded
-/// any more.
+/// The array of one [`Filter`], with a [bit](filter_bit) for each guarded device and MAC address. What has no bit is not looked for
+/// in the maps: most packets are nobody's. Different ones can share a bit, and a bit stays when its device is not guarded any
+/// more.
 pub const GUARDED_FILTER_MAP: &str = "GUARDED_FILTER";
 
 /// The LRU hash map of what was dropped: from [`Dropped`] to the number of packets since the entry was made.
@@ -34,21 +34,23 @@ pub const GUARDED_DEVICES: u32 = 4096;
 /// The maximum number of MAC addresses of fenced guests in a network namespace.
 pub const GUARDED_MACS: u32 = 16384;
 
-/// The number of words of the filter.
-pub const GUARDED_FILTER: u32 = 64;
+/// The words of the filter.
+pub type Filter = [u64; FILTER_WORDS];
 
-/// The bit of a device, by its index, or of a MAC address, as a number: the index of the word, and the mask.
+const FILTER_WORDS: usize = 64;
+
+/// The bit of a device, by its index, or of a MAC address, as a number: the index of the word, and the mask. It depends on the lower
+/// half of a MAC address, in which the guests of a host differ.
 #[must_use]
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "twelve bits of it")]
-pub const fn filter_bit(guarded: u64) -> (u32, u64) {
-    const BITS: u32 = GUARDED_FILTER.trailing_zeros() + u64::BITS.trailing_zeros();
-    let folded = guarded ^ guarded >> BITS ^ guarded >> (2 * BITS) ^ guarded >> (3 * BITS);
-    let bit = folded as u32 & ((1 << BITS) - 1);
-    (bit / u64::BITS, 1 << (bit % u64::BITS))
+pub const fn filter_bit(guarded: u64) -> (usize, u64) {
+    const BITS: u32 = FILTER_WORDS.trailing_zeros() + u64::BITS.trailing_zeros();
+    let folded = guarded ^ guarded >> BITS;
+    let word = (folded >> u64::BITS.trailing_zeros()) as usize % FILTER_WORDS;
+    (word, 1 << (folded % u64::BITS as u64))
 }
 
-const _: () = assert!(GUARDED_FILTER.is_power_of_two());
+const _: () = assert!(FILTER_WORDS.is_power_of_two());
 
 /// The maximum number of destinations that are counted. Beyond it the kernel forgets those that were not counted for
 /// longest; their packets are still in [`Member::drops`].
@@ -133,9 +135,14 @@ pub struct Offsets {
     pub transport_header: u32,
     /// `nf_hook_state.pf`: the family, in 8 bits.
     pub family: u32,
+    /// The number of the kernel's function `bpf_rdonly_cast` in its type information (Linux 6.2), if the program calls it;
+    /// otherwise 0.
+    pub casts: u32,
+    /// The number of the type `ethhdr` there. It counts only if the program calls that function.
+    pub ethernet: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 48 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 56 && align_of::<Offsets>() == 4);
 
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
@@ -159,9 +166,10 @@ mod tests {
         let bits = [0, 1, 63, 64, 4095, 4096, 0x0200_0000_0010, u64::MAX].map(filter_bit);
         assert!(
             bits.iter()
-                .all(|(index, mask)| *index < GUARDED_FILTER && mask.is_power_of_two())
+                .all(|(index, mask)| *index < FILTER_WORDS && mask.is_power_of_two())
         );
         assert_eq!(bits[3], (1, 1));
+        assert_eq!(bits[4], (63, 1 << 63));
         // MAC addresses that differ in their last bytes do not share bits.
         let guests = [0x0200_0000_0010, 0x0200_0000_0011, 0x0200_0000_0110].map(filter_bit);
         assert_ne!(guests[0], guests[1]);

@@ -7,18 +7,20 @@
 //! | `judge` | determines the verdict on a destination: the policy, and the reply exception |
 //! | `account` | counts and records |
 //! | `maps` | the maps, and the globals that the loader sets |
+//! | `kernel` | reads what differs between kernels |
 #![no_std]
 #![no_main]
 // The kernel has an instruction for an atomic addition. But `AtomicU64::fetch_add` is not available for this target,
 // because its oldest CPU model has no compare-and-swap.
 #![feature(core_intrinsics)]
-// Inline assembly for this target, for one instruction (`subject/cast.rs`).
+// Inline assembly for this target, for one instruction (`kernel.rs`).
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(internal_features, reason = "see above")]
 
 mod account;
 mod hooks;
 mod judge;
+mod kernel;
 mod maps;
 mod subject;
 

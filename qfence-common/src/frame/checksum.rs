@@ -11,10 +11,6 @@ pub const PARTIAL: u32 = 3;
 /// An upper bound of offsets in a `sk_buff`, one less than a power of two.
 pub const MOST: u32 = 0x1ff;
 
-/// The number in the instructions of the object that call `bpf_cast_to_kern_ctx`, until the loader has turned them into calls
-/// of the kernel's function. No helper has it.
-pub const CAST: i32 = 0x7166_6361;
-
 /// The offsets in the kernel's `sk_buff`, in bytes. They differ between kernels; the loader reads them from the kernel's own
 /// type information.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

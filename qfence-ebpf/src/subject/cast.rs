@@ -1,23 +1,23 @@
 //! Reads the kernel's `sk_buff` of a frame: by loads where the kernel has `bpf_cast_to_kern_ctx` (Linux 6.2), or else by a
 //! helper, which takes some 8 ns a member.
 
-use core::ptr::from_ref;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_probe_read_kernel};
 use qfence_common::frame::checksum::{MOST, Offsets};
 
-use crate::maps::frame::FRAME_OFFSETS;
+use crate::{
+    kernel::{call, number},
+    maps::frame::FRAME_OFFSETS,
+};
 
-/// Reads one of the offsets. The whole global is eight loads.
+/// One of the offsets.
 #[inline(always)]
 pub(crate) fn offset(select: impl FnOnce(&Offsets) -> &u32) -> u32 {
-    // SAFETY: a `Global` is its value alone.
-    let offsets = unsafe { &*from_ref(&FRAME_OFFSETS).cast::<Offsets>() };
-    // SAFETY: a reference. The read is volatile, as that of `Global::load` is, because the loader sets the value.
-    unsafe { from_ref(select(offsets)).read_volatile() }
+    number(&FRAME_OFFSETS, select)
 }
 
-/// Whether the loader has turned the calls of [`CAST`] into calls of the kernel's function. The verifier knows the answer, and
+/// Whether the loader has turned the calls in [`Cast`] into calls of the kernel's function. The verifier knows the answer, and
 /// removes the other way of reading.
 #[inline(always)]
 pub(crate) fn can_cast() -> bool {
@@ -37,44 +37,8 @@ impl Cast {
     /// The structure of a frame. Only if [`can_cast`].
     #[inline(always)]
     pub(crate) fn of(skb: *mut __sk_buff) -> Self {
-        Self(call(skb))
+        Self(call(skb.cast_const().cast(), MaybeUninit::uninit()))
     }
-}
-
-/// Calls the kernel's function.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn call(skb: *mut __sk_buff) -> *const u8 {
-    use core::arch::asm;
-
-    use qfence_common::frame::checksum::CAST;
-
-    let kernels;
-    // SAFETY: the instruction passes the context in r1 and has the result in r0. As every call, it leaves nothing in r1 to
-    // r5. For each, a byte in a section of its own lets the loader count them (`kernel/cast.rs` of qfence-user).
-    unsafe {
-        asm!(
-            "call {number}",
-            ".pushsection qfence_casts,\"\",@progbits",
-            ".byte 1",
-            ".popsection",
-            number = const CAST,
-            inlateout("r1") skb => _,
-            lateout("r0") kernels,
-            lateout("r2") _,
-            lateout("r3") _,
-            lateout("r4") _,
-            lateout("r5") _,
-            options(nostack),
-        );
-    }
-    kernels
-}
-
-/// What the call becomes. Lints are for the machine on which they run, which has no such registers.
-#[cfg(not(target_arch = "bpf"))]
-fn call(skb: *mut __sk_buff) -> *const u8 {
-    skb.cast_const().cast()
 }
 
 impl Read for Cast {

@@ -1,18 +1,21 @@
-//! Lets the programs for frames call the kernel's function `bpf_cast_to_kern_ctx` (Linux 6.2), after which they read the
-//! `sk_buff` by plain loads. aya 0.14 cannot relocate calls of kernel functions. So the object has instructions that call a
-//! helper that does not exist, and here they become calls of the function before aya reads the object. Without the function
-//! they stay: the verifier never reaches them.
+//! Lets programs call two functions of the kernel (Linux 6.2), after which they read by plain loads: those for frames
+//! `bpf_cast_to_kern_ctx`, for the `sk_buff`, and that of the second layer `bpf_rdonly_cast`, for an Ethernet header.
+//!
+//! aya 0.14 cannot relocate calls of kernel functions. So the objects have instructions that call a helper that does not exist,
+//! and here they become calls of the function before aya reads the object. Without the function they stay: the verifier never
+//! reaches them.
 
 use std::borrow::Cow;
 
 use anyhow::{Context as _, Result, ensure};
 use object::{LittleEndian, Object as _, ObjectSection as _, SectionKind, read::elf::ElfFile64};
-use qfence_common::frame::checksum::{CAST, Offsets};
+use qfence_common::{
+    abi::{KERNEL_FUNCTION, KERNEL_FUNCTION_CALLS},
+    frame::checksum,
+    local_in,
+};
 
 use super::helpers;
-
-/// The section that has a byte for each of the instructions (`subject/cast.rs` of qfence-ebpf).
-const CASTS: &str = "qfence_casts";
 
 /// `BPF_JMP | BPF_CALL`, and in the upper half of the registers `BPF_PSEUDO_KFUNC_CALL`.
 const CALL: u8 = 0x85;
@@ -24,31 +27,43 @@ const OF_FUNCTION: u8 = 2 << 4;
 ///
 /// # Errors
 /// If the object is not as it was built.
-pub(super) fn prepare(
+pub(super) fn prepare_frames(
     object: &[u8],
     devices: bool,
-    offsets: Offsets,
-) -> Result<(Cow<'_, [u8]>, Offsets)> {
+    offsets: checksum::Offsets,
+) -> Result<(Cow<'_, [u8]>, checksum::Offsets)> {
     if !devices || offsets.casts == 0 || !helpers::can_cast(&offsets) {
-        return Ok((
-            object.into(),
-            Offsets {
-                casts: 0,
-                ..offsets
-            },
-        ));
+        let casts = 0;
+        return Ok((object.into(), checksum::Offsets { casts, ..offsets }));
     }
-    let object = calling(object, offsets.casts).context("cannot prepare the eBPF object")?;
+    let object = calling(object, offsets.casts)?;
+    Ok((object.into(), offsets))
+}
+
+/// The same for the object of the second layer.
+///
+/// # Errors
+/// As above.
+pub(super) fn prepare_local_in(
+    object: &[u8],
+    offsets: local_in::Offsets,
+) -> Result<(Cow<'_, [u8]>, local_in::Offsets)> {
+    if offsets.casts == 0 || !helpers::can_cast_to_ethernet(&offsets) {
+        let casts = 0;
+        return Ok((object.into(), local_in::Offsets { casts, ..offsets }));
+    }
+    let object = calling(object, offsets.casts)?;
     Ok((object.into(), offsets))
 }
 
 /// A copy of an object whose programs call the function of this number.
 fn calling(object: &[u8], function: u32) -> Result<Vec<u8>> {
-    let elf = ElfFile64::<LittleEndian>::parse(object)?;
+    const WHAT: &str = "cannot prepare the eBPF object";
+    let elf = ElfFile64::<LittleEndian>::parse(object).context(WHAT)?;
     let marks = elf
-        .section_by_name(CASTS)
+        .section_by_name(KERNEL_FUNCTION_CALLS)
         .map_or(0, |section| section.size());
-    let placeholder = instruction(0, CAST.to_le_bytes());
+    let placeholder = instruction(0, KERNEL_FUNCTION.to_le_bytes());
     let call = instruction(OF_FUNCTION, function.to_le_bytes());
     let mut bytes = object.to_vec();
     let mut count = 0;
@@ -67,7 +82,7 @@ fn calling(object: &[u8], function: u32) -> Result<Vec<u8>> {
     }
     ensure!(
         count == marks && count != 0,
-        "it has {marks} calls of bpf_cast_to_kern_ctx, and {count} were found"
+        "{WHAT}: it has {marks} calls of a kernel function, and {count} were found"
     );
     Ok(bytes)
 }
@@ -81,9 +96,10 @@ const fn instruction(registers: u8, [a, b, c, d]: [u8; 4]) -> [u8; 8] {
 mod tests {
     use super::*;
     use crate::kernel::{
-        OBJECT, TRACING_OBJECT, device,
+        LOCAL_IN_OBJECT, OBJECT, TRACING_OBJECT, device,
         load::try_frames,
         object::{of_hooks, with_programs},
+        offsets,
     };
 
     /// The places of an instruction in an object.
@@ -98,7 +114,7 @@ mod tests {
     fn each_call_becomes_one_of_the_kernels_function_and_nothing_else_changes() {
         let call = [0x85, 0x20, 0, 0, 0x39, 0x30, 0, 0];
         let placeholder = [0x85, 0, 0, 0, 0x61, 0x63, 0x66, 0x71];
-        for object in [OBJECT, TRACING_OBJECT] {
+        for object in [OBJECT, TRACING_OBJECT, LOCAL_IN_OBJECT] {
             let before = places(object, placeholder);
             assert!(!before.is_empty());
             let mut changed = calling(object, 12345).unwrap();
@@ -124,14 +140,12 @@ mod tests {
 
     #[test]
     fn an_object_with_other_calls_than_it_says_is_an_error() {
-        let placeholder = instruction(0, CAST.to_le_bytes());
+        let placeholder = instruction(0, KERNEL_FUNCTION.to_le_bytes());
         let mut object = OBJECT.to_vec();
         let first = places(&object, placeholder)[0];
         object[first + 4] ^= 1;
         let error = calling(&object, 1).unwrap_err().to_string();
         assert!(error.ends_with("were found"), "{error}");
-        // One without calls, and none at all.
-        calling(super::super::LOCAL_IN_OBJECT, 1).unwrap_err();
         calling(&OBJECT[..4096], 1).unwrap_err();
     }
 
@@ -139,44 +153,73 @@ mod tests {
     fn this_kernel_lets_programs_read_by_loads_what_is_in_the_structure() {
         let offsets = try_frames().unwrap();
         assert_ne!(offsets.casts, 0, "Linux 6.2");
-        let (object, used) = prepare(OBJECT, true, offsets).unwrap();
+        let (object, used) = prepare_frames(OBJECT, true, offsets).unwrap();
         assert!(matches!(object, Cow::Owned(_)));
         assert_eq!(used, offsets);
         for casts in [
-            Offsets {
+            checksum::Offsets {
                 casts: 0,
                 ..offsets
             },
             // Another function, or no function.
-            Offsets {
+            checksum::Offsets {
                 casts: offsets.casts - 1,
                 ..offsets
             },
-            Offsets {
+            checksum::Offsets {
                 casts: 1,
                 ..offsets
             },
             // Beyond the structure.
-            Offsets {
+            checksum::Offsets {
                 summed: 0x7fff,
                 ..offsets
             },
-            Offsets {
+            checksum::Offsets {
                 data: 0x7ff8,
                 ..offsets
             },
             // A part of an address.
-            Offsets {
+            checksum::Offsets {
                 head: offsets.head + 4,
                 ..offsets
             },
         ] {
-            let (object, used) = prepare(OBJECT, true, casts).unwrap();
+            let (object, used) = prepare_frames(OBJECT, true, casts).unwrap();
             assert!(
                 matches!(object, Cow::Borrowed(bytes) if bytes == OBJECT),
                 "{casts:?}"
             );
-            assert_eq!(used, Offsets { casts: 0, ..casts });
+            assert_eq!(used, checksum::Offsets { casts: 0, ..casts });
+        }
+    }
+
+    #[test]
+    fn this_kernel_lets_the_second_layer_read_an_ethernet_header_by_loads() {
+        let offsets = offsets::read_anew().unwrap().local_in.unwrap();
+        assert_ne!(offsets.casts, 0, "Linux 6.2");
+        let (object, used) = prepare_local_in(LOCAL_IN_OBJECT, offsets).unwrap();
+        assert!(matches!(object, Cow::Owned(_)));
+        assert_eq!(used, offsets);
+        for (casts, ethernet) in [
+            (0, offsets.ethernet),
+            // Another function, and other types: that of a pointer to no struct, and none.
+            (offsets.casts - 1, offsets.ethernet),
+            (offsets.casts, 1),
+            (offsets.casts, 0x7fff_ffff),
+        ] {
+            let others = local_in::Offsets {
+                casts,
+                ethernet,
+                ..offsets
+            };
+            let (object, used) = prepare_local_in(LOCAL_IN_OBJECT, others).unwrap();
+            assert!(
+                matches!(object, Cow::Borrowed(bytes) if bytes == LOCAL_IN_OBJECT),
+                "{others:?}"
+            );
+            let casts = 0;
+            assert_eq!(used, local_in::Offsets { casts, ..others });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Finds out which helper functions of the kernel the programs may call, by loading a minimal program that calls
 //! them. The kernel's feature probes are not reliable for this.
 
-use qfence_common::{Hook, frame::checksum::Offsets};
+use qfence_common::{Hook, frame::checksum, local_in};
 
 use super::{program_load::Load, syscall::bpf_fd};
 
@@ -30,6 +30,12 @@ const SKC_TO_MPTCP_SOCK: i32 = 196;
 
 /// The offset of the socket in `struct bpf_sock_addr`.
 const SOCKET_OF_A_CALL: i16 = 64;
+
+/// `BPF_LDX | BPF_MEM` for eight bytes, four, two and one.
+const EIGHT: u8 = 0x79;
+const FOUR: u8 = 0x61;
+const TWO: u8 = 0x69;
+const ONE: u8 = 0x71;
 
 /// One instruction: `struct bpf_insn`.
 #[derive(Clone, Copy)]
@@ -81,7 +87,7 @@ impl Instruction {
 
     /// Loads eight bytes into a register, from an offset of the address in another register.
     const fn load(register: u8, from: u8, offset: i16) -> Self {
-        Self::load_by(0x79, register, from, offset)
+        Self::load_by(EIGHT, register, from, offset)
     }
 
     /// As above, by an instruction for another number of bytes.
@@ -168,11 +174,7 @@ pub(super) fn can_judge_unix() -> bool {
 /// Whether programs for frames can call the function of the number `casts`, `bpf_cast_to_kern_ctx` (Linux 6.2), and then read
 /// the members at these offsets by loads, as they do: they add a number that the verifier knows to the address. They cannot
 /// without a JIT compiler that supports such calls.
-pub(super) fn can_cast(offsets: &Offsets) -> bool {
-    /// `BPF_LDX | BPF_MEM` for eight bytes, two and one.
-    const EIGHT: u8 = 0x79;
-    const TWO: u8 = 0x69;
-    const ONE: u8 = 0x71;
+pub(super) fn can_cast(offsets: &checksum::Offsets) -> bool {
     let program = || {
         let mut program = vec![Instruction::call_function(offsets.casts.try_into().ok()?)];
         for (code, member) in [
@@ -193,6 +195,24 @@ pub(super) fn can_cast(offsets: &Offsets) -> bool {
         Some(program)
     };
     program().is_some_and(|program| takes(CLASSIFIER, 0, &program))
+}
+
+/// Whether programs for netfilter can call the function of the number `casts`, `bpf_rdonly_cast` (Linux 6.2), and then read the
+/// source of an Ethernet header by loads.
+pub(super) fn can_cast_to_ethernet(offsets: &local_in::Offsets) -> bool {
+    let program = || {
+        Some([
+            Instruction::set(1, 0),
+            Instruction::set(2, offsets.ethernet.try_into().ok()?),
+            Instruction::call_function(offsets.casts.try_into().ok()?),
+            Instruction::load_by(FOUR, 1, 0, 6),
+            Instruction::load_by(TWO, 1, 0, 10),
+            Instruction::set(0, 1),
+            Instruction::EXIT,
+        ])
+    };
+    let attach_type = Hook::LocalIn.row().attach_type;
+    program().is_some_and(|program| takes(NETFILTER, attach_type, &program))
 }
 
 /// Whether there are programs for netfilter (Linux 6.4, `CONFIG_NETFILTER_BPF_LINK`).

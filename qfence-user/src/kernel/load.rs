@@ -123,7 +123,7 @@ pub(super) fn open(
         false => Default::default(),
     };
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
-    let (object, frame) = cast::prepare(object, settings.devices, variant.frame)?;
+    let (object, frame) = cast::prepare_frames(object, settings.devices, variant.frame)?;
     let mut loader = make_loader()?;
     loader
         .btf(None)
@@ -239,7 +239,7 @@ impl Loading {
     /// descriptors until then.
     pub(super) fn begin(
         mut ebpf: Ebpf,
-        source: Source,
+        source: Source<'static>,
         hooks: Vec<Hook>,
         lists: bool,
         held: impl Send + 'static,
@@ -283,7 +283,7 @@ impl Loaded {
 }
 
 /// Loads the programs of these hooks, in a thread for each processor. More threads would only compete for caches.
-fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnProgram>> {
+fn load_all(ebpf: &mut Ebpf, source: &Source<'_>, hooks: &[Hook]) -> Result<Vec<OwnProgram>> {
     for hook in hooks {
         if ebpf.program(hook.row().program).is_none() {
             return Err(no_program(*hook));

@@ -1,6 +1,6 @@
 //! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
 //! directory of a process, the name and maker of a Unix socket, the tag, headers and checksum of a packet, and the sockets
-//! of a task; and the number of `bpf_cast_to_kern_ctx`. They are read from its type information once a boot, which takes 18 ms,
+//! of a task; and the numbers of functions and a type. They are read from its type information once a boot, which takes 18 ms,
 //! and cached in a file.
 
 use std::{collections::BTreeMap, path::Path};
@@ -159,6 +159,8 @@ fn of_members(members: Members) -> Offsets {
         mode,
         numbers,
         cast,
+        cast_read_only,
+        ethernet,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -206,6 +208,8 @@ fn of_members(members: Members) -> Offsets {
             network_header: network_header?,
             transport_header: transport_header?,
             family: family?,
+            casts: ethernet.and(cast_read_only).unwrap_or_default(),
+            ethernet: ethernet.unwrap_or_default(),
         })
     };
     let frame = || {
@@ -351,6 +355,8 @@ mod tests {
         Some(0),
         Some(76),
         Some(63548),
+        Some(63549),
+        Some(4711),
     ];
 
     #[test]
@@ -424,6 +430,16 @@ mod tests {
         older[63] = None;
         let older = of_members(older).frame.unwrap();
         assert_eq!((older.casts, older.are_known), (0, 1));
+        let casts = |members| {
+            let local_in = of_members(members).local_in.unwrap();
+            (local_in.casts, local_in.ethernet)
+        };
+        assert_eq!(casts(MEMBERS), (63549, 4711));
+        for missing in [64, 65] {
+            let mut members = MEMBERS;
+            members[missing] = None;
+            assert_eq!(casts(members).0, 0);
+        }
         let mut far = MEMBERS;
         far[31] = Some(MOST + 1);
         assert_eq!(of_members(far).frame, None);

@@ -36,8 +36,8 @@ pub(super) const fn is_own(hook: Hook) -> bool {
 }
 
 /// An object, and the maps that aya has made of it.
-pub(super) struct Source {
-    object: &'static [u8],
+pub(super) struct Source<'a> {
+    object: &'a [u8],
     maps: HashMap<String, RawFd>,
 }
 
@@ -48,9 +48,9 @@ pub(super) struct OwnProgram {
     pub(super) fd: OwnedFd,
 }
 
-impl Source {
+impl<'a> Source<'a> {
     /// The object that aya has opened. The maps must stay open until the programs are loaded.
-    pub(super) fn of(object: &'static [u8], ebpf: &Ebpf) -> Self {
+    pub(super) fn of(object: &'a [u8], ebpf: &Ebpf) -> Self {
         let maps = ebpf
             .maps()
             .filter_map(|(name, map)| Some((name.to_owned(), descriptor(map)?)));

@@ -46,7 +46,7 @@ pub enum TrialError {
 pub struct Trial {
     ebpf: Ebpf,
     /// The object, and the programs of it that aya does not load.
-    source: Source,
+    source: Source<'static>,
     own: Vec<OwnProgram>,
     links: Vec<Link>,
 }

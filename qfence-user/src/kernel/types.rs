@@ -36,8 +36,8 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member; or of an enum, the constants whose values are needed; or the
-/// functions whose numbers are needed, with the name of their only parameter. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 64] = [
+/// functions whose numbers are needed, with the name of their last parameter; or the structs whose numbers are needed. Older kernels lack some of them.
+pub(super) const WANTED: [(&str, &str); 66] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -102,7 +102,12 @@ pub(super) const WANTED: [(&str, &str); 64] = [
     ("inode", "i_mode"),
     ("inode", "i_rdev"),
     ("bpf_cast_to_kern_ctx", "obj"),
+    ("bpf_rdonly_cast", "btf_id__k"),
+    ("ethhdr", ITSELF),
 ];
+
+/// Not a member of a struct, but the number of the struct.
+pub(super) const ITSELF: &str = "";
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.
 const DEEPEST: u32 = 4;
@@ -185,8 +190,15 @@ fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
 
     let all = All::of(types, &names)?;
     let mut found = [None; WANTED.len()];
-    for (place, (of, member)) in found.iter_mut().zip(names) {
-        let (Some(of), Some(member)) = (of, member) else {
+    for ((place, (of, member)), (_, wanted)) in found.iter_mut().zip(names).zip(WANTED) {
+        let Some(of) = of else {
+            continue;
+        };
+        if wanted == ITSELF {
+            *place = all.number_of_struct(of);
+            continue;
+        }
+        let Some(member) = member else {
             continue;
         };
         // The first struct of a name that has the member counts.
@@ -300,18 +312,38 @@ impl All<'_> {
         })
     }
 
-    /// The number of the function at a position, if its only parameter has this name.
+    /// The number of the function at a position, if its last parameter has this name.
     fn function(&self, at: usize, wanted: u32) -> Option<Offset> {
         let number = usize::try_from(word(self.types, at + 8)?).ok()?;
         let parameters = *self.positions.get(number.checked_sub(1)?)?;
         let (kind, count) = kind_and_count(word(self.types, parameters + 4)?);
-        let is_wanted =
-            kind == FUNC_PROTO && count == 1 && word(self.types, parameters + 12) == Some(wanted);
-        let index = self.positions.binary_search(&at).ok()?;
-        is_wanted.then_some(Offset {
-            bits: u32::try_from(index + 1).ok()?,
+        if kind != FUNC_PROTO {
+            return None;
+        }
+        let last = parameters + 12 + 8 * count.checked_sub(1)?;
+        if word(self.types, last) != Some(wanted) {
+            return None;
+        }
+        Some(Offset {
+            bits: self.number(at)?,
             is_of_bits: true,
         })
+    }
+
+    /// The number of the struct of this name.
+    fn number_of_struct(&self, wanted: u32) -> Option<u32> {
+        let is_it = |(name, at): &&(u32, usize)| {
+            let kind = word(self.types, at + 4).map(|info| kind_and_count(info).0);
+            *name == wanted && kind == Some(STRUCT)
+        };
+        let (_, at) = self.wanted.iter().find(is_it)?;
+        self.number(*at)
+    }
+
+    /// The number of the type at a position.
+    fn number(&self, at: usize) -> Option<u32> {
+        let index = self.positions.binary_search(&at).ok()?;
+        u32::try_from(index + 1).ok()
     }
 }
 
@@ -364,6 +396,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use aya_obj::btf::BtfKind;
+
     use super::*;
 
     #[test]
@@ -388,13 +422,22 @@ mod tests {
     }
 
     #[test]
-    fn a_function_has_the_number_that_aya_finds() {
-        let number = |members: Members| members[WANTED.len() - 1];
+    fn functions_and_structs_have_the_numbers_that_aya_finds() {
         let found = members_of(Path::new(OF_THE_KERNEL)).unwrap();
         let types = aya::Btf::from_sys_fs().unwrap();
-        let expected =
-            types.id_by_type_name_kind("bpf_cast_to_kern_ctx", aya_obj::btf::BtfKind::Func);
-        assert_eq!(number(found), Some(expected.unwrap()), "Linux 6.2");
+        for (name, kind) in [
+            ("bpf_cast_to_kern_ctx", BtfKind::Func),
+            ("bpf_rdonly_cast", BtfKind::Func),
+            ("ethhdr", BtfKind::Struct),
+        ] {
+            let expected = types.id_by_type_name_kind(name, kind).unwrap();
+            assert_eq!(found[place(name)], Some(expected), "{name}, Linux 6.2");
+        }
+    }
+
+    /// The place of the first that is wanted of a struct or function.
+    fn place(of: &str) -> usize {
+        WANTED.iter().position(|(name, _)| *name == of).unwrap()
     }
 
     #[test]
@@ -412,9 +455,11 @@ mod tests {
             let header = [24, 0, lengths[0], lengths[0], lengths[1]].map(u32::to_ne_bytes);
             let begin = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
             let bytes = [&begin, header.as_flattened(), &types, strings].concat();
-            members(&bytes).unwrap()[WANTED.len() - 1]
+            members(&bytes).unwrap()[place("bpf_cast_to_kern_ctx")]
         };
-        assert_eq!(number(&[obj]), Some(2));
+        for parameters in [&[obj][..], &[flags, obj]] {
+            assert_eq!(number(parameters), Some(2));
+        }
         for others in [&[][..], &[flags], &[obj, flags]] {
             assert_eq!(number(others), None, "{others:?}");
         }

@@ -143,7 +143,8 @@ impl Bed {
         deny_with: u32,
         logs: u32,
     ) -> Self {
-        let (object, offsets) = cast::prepare(OBJECT, casts(), try_frames().unwrap()).unwrap();
+        let (object, offsets) =
+            cast::prepare_frames(OBJECT, casts(), try_frames().unwrap()).unwrap();
         assert_eq!(offsets.casts != 0, casts(), "Linux 6.2");
         let mut ebpf = EbpfLoader::new()
             .btf(None)

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData};
 use qfence_common::local_in::{
-    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_FILTER_MAP,
-    GUARDED_MACS, GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES, filter_bit,
+    DROPPED, DROPPED_MAP, Dropped, Filter, GUARDED_DEVICES, GUARDED_DEVICES_MAP,
+    GUARDED_FILTER_MAP, GUARDED_MACS, GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member,
+    NAME_BYTES, filter_bit,
 };
 
 use crate::{
@@ -31,7 +32,7 @@ pub(super) struct Maps {
     members: HashMap<MapData, u32, Member>,
     devices: HashMap<MapData, u32, Guarded>,
     macs: HashMap<MapData, u64, Guarded>,
-    filter: Array<MapData, u64>,
+    filter: Array<MapData, Filter>,
     dropped: HashMap<MapData, Dropped, u64>,
 }
 
@@ -151,10 +152,10 @@ impl Maps {
 
     /// Has the program look for a device or a MAC address. To be called under the lock, before it is in its map.
     fn open_filter(&mut self, guarded: u64) -> Result<()> {
+        let mut filter = self.filter.get(&0, 0).context(NOT_CHANGED)?;
         let (index, mask) = filter_bit(guarded);
-        let word = self.filter.get(&index, 0).context(NOT_CHANGED)?;
-        let word = word | mask;
-        self.filter.set(index, word, 0).context(NOT_CHANGED)
+        *filter.get_mut(index).context(NOT_CHANGED)? |= mask;
+        self.filter.set(0, filter, 0).context(NOT_CHANGED)
     }
 
     /// The name of the fence of an entry, if it is another one than that of the guest.

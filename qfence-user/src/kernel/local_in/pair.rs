@@ -27,7 +27,7 @@ use crate::{
         version,
     },
     kernel::{
-        LOCAL_IN_OBJECT, bpffs, by_path, device, link_info,
+        LOCAL_IN_OBJECT, bpffs, by_path, cast, device, link_info,
         load::{make_loader, take},
         maps::pinned,
         offsets,
@@ -270,15 +270,16 @@ fn load(
         // No program uses them.
         Method::Nft => Offsets::default(),
     };
+    let (object, offsets) = cast::prepare_local_in(LOCAL_IN_OBJECT, offsets)?;
     let mut loader = make_loader()?;
     loader
         .btf(None)
         .override_global(LOCAL_IN_OFFSETS, &offsets, true);
     let ebpf = loader
-        .load(LOCAL_IN_OBJECT)
+        .load(&object)
         .context("the kernel rejected the maps of the second layer for frames")?;
     let programs = match method {
-        Method::Links => Source::of(LOCAL_IN_OBJECT, &ebpf).load(&[Hook::LocalIn])?,
+        Method::Links => Source::of(&object, &ebpf).load(&[Hook::LocalIn])?,
         Method::Nft => Vec::new(),
     };
     Ok((ebpf, programs))

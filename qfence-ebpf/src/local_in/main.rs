@@ -8,25 +8,31 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(internal_features, reason = "see main.rs")]
+
+mod packet;
+
+#[path = "../kernel.rs"]
+mod kernel;
 
 use core::{
     hint::cold_path,
     intrinsics::{AtomicOrdering, atomic_xadd},
-    ptr::from_ref,
 };
 
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, LruHashMap},
-    helpers::bpf_probe_read_kernel,
     macros::btf_map,
 };
 use qfence_common::{
     Halves, frame,
-    local_in::{self, Dropped, Guarded, Member, NO_SLOT, Offsets},
+    local_in::{self, Dropped, Filter, Guarded, Member, NO_SLOT, Offsets},
 };
+
+use packet::{bytes, ethernet_source, read};
 
 /// The fences of this network namespace, by number.
 #[btf_map]
@@ -57,7 +63,7 @@ static GUARDED_MACS: HashMap<
 
 /// The bits of the devices and MAC addresses in these maps.
 #[btf_map]
-static GUARDED_FILTER: Array<u64, { local_in::GUARDED_FILTER as usize }> = Array::new();
+static GUARDED_FILTER: Array<Filter, 1> = Array::new();
 
 /// What was dropped.
 #[btf_map]
@@ -79,6 +85,8 @@ static LOCAL_IN_OFFSETS: Global<Offsets> = Global::new(Offsets {
     network_header: 0,
     transport_header: 0,
     family: 0,
+    casts: 0,
+    ethernet: 0,
 });
 
 /// The results of the program: `NF_DROP` and `NF_ACCEPT`.
@@ -136,25 +144,29 @@ fn judge_local_in(ctx: *mut NetfilterContext) -> i32 {
 /// The guest whose device or MAC address a packet shows.
 #[inline(always)]
 fn guest(state: *const u8, skb: *const u8) -> Option<Guarded> {
+    let filter = GUARDED_FILTER.get_ptr(0);
     let hooked: *const u8 = read(state, |offsets| &offsets.state_in);
-    if let Some(guest) = by_device(index_of(hooked)) {
+    let index = index_of(hooked);
+    if let Some(guest) = by_device(filter, index) {
         return Some(guest);
     }
+    // Both are mostly the same: the kernel calls the hook with the device of the packet.
     let device: *const u8 = read(skb, |offsets| &offsets.device);
-    // The kernel calls the hook with the device of the packet.
     if device != hooked {
         cold_path();
-        if let Some(guest) = by_device(index_of(device)) {
+        if let Some(guest) = by_device(filter, index_of(device)) {
             return Some(guest);
         }
     }
-    if let Some(guest) = by_device(read(skb, |offsets| &offsets.first_device)) {
-        return Some(guest);
+    let first: u32 = read(skb, |offsets| &offsets.first_device);
+    if first != index {
+        cold_path();
+        if let Some(guest) = by_device(filter, first) {
+            return Some(guest);
+        }
     }
-    let source: [u8; 6] = bytes(skb, |offsets| &offsets.mac_header, SOURCE_OF_ETHERNET)?;
-    let [a, b, c, d, e, f] = source;
-    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    if !may_be_guarded(mac) {
+    let mac = ethernet_source(skb)?;
+    if !may_be_guarded(filter, mac) {
         return None;
     }
     cold_path();
@@ -169,8 +181,8 @@ fn index_of(device: *const u8) -> u32 {
 }
 
 #[inline(always)]
-fn by_device(index: u32) -> Option<Guarded> {
-    if !may_be_guarded(index.into()) {
+fn by_device(filter: Option<*const Filter>, index: u32) -> Option<Guarded> {
+    if !may_be_guarded(filter, index.into()) {
         return None;
     }
     cold_path();
@@ -178,13 +190,13 @@ fn by_device(index: u32) -> Option<Guarded> {
     unsafe { GUARDED_DEVICES.get(index) }.copied()
 }
 
-/// Whether the maps may have this device, or MAC address.
+/// Whether the maps may have this device, or MAC address, by the filter. Without a filter they may.
 #[inline(always)]
-fn may_be_guarded(guarded: u64) -> bool {
+fn may_be_guarded(filter: Option<*const Filter>, guarded: u64) -> bool {
     let (index, mask) = local_in::filter_bit(guarded);
-    let word = GUARDED_FILTER.get_ptr(index);
-    // SAFETY: the map's value, aligned and alive as long as the program runs. User space changes whole words.
-    word.is_none_or(|word| unsafe { word.read_volatile() } & mask != 0)
+    // SAFETY: the map's value, aligned and alive as long as the program runs, and a word of it. User space changes no bit of it
+    // but from 0 to 1.
+    filter.is_none_or(|filter| unsafe { (&raw const (*filter)[index]).read_volatile() } & mask != 0)
 }
 
 /// Counts a packet, and drops it. The entry of the destination is counted before the fence's total. So a reader that
@@ -256,46 +268,6 @@ fn destination(state: *const u8, skb: *const u8, guest: Guarded) -> Dropped {
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
-
-/// The offset of the source address in an Ethernet header.
-const SOURCE_OF_ETHERNET: u32 = 6;
-
-/// Reads linear bytes of a packet, from the header whose offset is at `header` in the `sk_buff`; `None` if they are not
-/// linear.
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the size of a few words of a header"
-)]
-fn bytes<T: Copy>(skb: *const u8, header: impl FnOnce(&Offsets) -> &u32, within: u32) -> Option<T> {
-    let header: u16 = read(skb, header);
-    // 0xffff means that there is no such header (`skb_mac_header_was_set`).
-    if header == u16::MAX {
-        return None;
-    }
-    let begin = u32::from(header) + within;
-    let tail: u32 = read(skb, |offsets| &offsets.tail);
-    if begin + size_of::<T>() as u32 > tail {
-        return None;
-    }
-    let head: u64 = read(skb, |offsets| &offsets.head);
-    let address = head.wrapping_add(u64::from(begin));
-    // SAFETY: the helper fails for addresses that cannot be read.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
-}
-
-/// Reads a member of one of the kernel's structs.
-#[inline(always)]
-fn read<T: Copy>(of: *const u8, offset: impl FnOnce(&Offsets) -> &u32) -> T {
-    // SAFETY: a `Global` is its value alone.
-    let offsets = unsafe { &*from_ref(&LOCAL_IN_OFFSETS).cast::<Offsets>() };
-    // SAFETY: a reference. The read is volatile, as that of `Global::load` is, because the loader sets the value.
-    let offset = unsafe { from_ref(offset(offsets)).read_volatile() };
-    let member = of.wrapping_add(offset as usize).cast::<T>();
-    // SAFETY: the verifier checks that there is such a member, and the kernel returns zero for an address that cannot be
-    // read (`BPF_PROBE_MEM`).
-    unsafe { member.read_volatile() }
-}
 
 /// Adds one to a counter in a map.
 #[inline(always)]
