@@ -50,10 +50,10 @@ pub(crate) fn hit_by_packet(rule: u32, passes: bool, length: u32) -> bool {
     hit_by(add, rule, passes, length)
 }
 
-/// The same for a frame that goes on, with [`add_frame`].
+/// The same for a frame that goes on, with [`add_in_softirq`].
 #[inline(always)]
 pub(crate) fn hit_by_frame(rule: u32, passes: bool, length: u32) -> bool {
-    hit_by(add_frame, rule, passes, length)
+    hit_by(add_in_softirq, rule, passes, length)
 }
 
 #[inline(always)]
@@ -152,10 +152,10 @@ pub(crate) fn tally_packet(outcome: u32, class: u32, is_judged: bool, length: u3
     tally_packet_by(add, outcome, class, is_judged, length);
 }
 
-/// As [`tally_packet`] for a frame that goes on, with [`add_frame`].
+/// As [`tally_packet`] for a frame that goes on or a packet that arrives, with [`add_in_softirq`].
 #[inline(always)]
-pub(crate) fn tally_frame(outcome: u32, class: u32, is_judged: bool, length: u32) {
-    tally_packet_by(add_frame, outcome, class, is_judged, length);
+pub(crate) fn tally_in_softirq(outcome: u32, class: u32, is_judged: bool, length: u32) {
+    tally_packet_by(add_in_softirq, outcome, class, is_judged, length);
 }
 
 #[inline(always)]
@@ -200,10 +200,11 @@ pub(crate) fn add(value: *mut u64, more: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, more) };
 }
 
-/// As [`add`] for a frame that goes on, which takes 8 ns less: the kernel runs the programs of devices with softirqs disabled, so
-/// on this CPU neither another of them nor another task runs meanwhile. What preempts them under PREEMPT_RT can be lost.
+/// As [`add`] where the kernel runs the program with softirqs disabled, which takes 8 ns less: neither another such program nor
+/// another task runs on this CPU meanwhile. So it does for frames, and for packets that arrive (they come to
+/// `sk_filter_trim_cap` from `netif_receive_skb`). What preempts the program under PREEMPT_RT can be lost.
 #[inline(always)]
-fn add_frame(value: *mut u64, more: u64) {
+fn add_in_softirq(value: *mut u64, more: u64) {
     // SAFETY: as above.
     let before = unsafe { value.read() };
     // SAFETY: as above. Addition wraps, as the atomic one does.

@@ -11,7 +11,7 @@ use qfence_common::{
 
 use crate::{
     account::{
-        count::{count, tally_frame, tally_packet},
+        count::{count, tally_in_softirq, tally_packet},
         record::{Refusal, record, sight},
     },
     subject::{
@@ -78,7 +78,7 @@ pub(crate) fn tally(skb: *mut __sk_buff, outcome: Outcome, protocol: u32, is_jud
 #[inline(always)]
 pub(crate) fn tally_on(skb: *mut __sk_buff, outcome: Outcome, protocol: u32, is_judged: bool) {
     let class = Class::number(Protocol(protocol));
-    tally_frame(outcome as u32, class, is_judged, packet_length(skb));
+    tally_in_softirq(outcome as u32, class, is_judged, packet_length(skb));
 }
 
 /// Records a frame that is refused, or that would be refused if the policy were enforced.

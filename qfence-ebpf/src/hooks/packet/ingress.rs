@@ -12,7 +12,7 @@ use super::{decision::note_decision, is_loopback, rest, return_value};
 use crate::{
     account::{
         PROCEED,
-        count::tally_packet,
+        count::{tally_in_softirq, tally_packet},
         flows,
         refuse::{Rest, refuse_packet},
     },
@@ -75,7 +75,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             _ => {}
         }
     }
-    tally_packet(Outcome::Received as u32, Class::Other as u32, false, length);
+    tally_in_softirq(Outcome::Received as u32, Class::Other as u32, false, length);
     flows::note_received(ctx);
     PROCEED
 }
