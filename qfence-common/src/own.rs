@@ -61,14 +61,19 @@ impl Made {
 #[must_use]
 #[inline(always)]
 pub const fn is_pair(thread: u32, now_ns: u64, listener: Made, client: Made) -> bool {
-    const OPTIONS: u32 = UNKNOWN_OPTIONS | GUEST;
-    thread != 0
-        && listener.tid == thread
-        && client.tid == thread
-        && (listener.flags | client.flags) & OPTIONS == 0
+    may_be_client(thread, client)
+        && may_be_client(thread, listener)
         && listener.ns != 0
         && listener.ns <= client.ns
         && now_ns < listener.ns.saturating_add(PAIR_FOR_NS)
+}
+
+/// Whether a socket can be the client of a [pair](is_pair), if there is such a listener.
+#[must_use]
+#[inline(always)]
+pub const fn may_be_client(thread: u32, client: Made) -> bool {
+    const OPTIONS: u32 = UNKNOWN_OPTIONS | GUEST;
+    thread != 0 && client.tid == thread && client.flags & OPTIONS == 0
 }
 
 /// Whether a rule for the set `self` covers a TCP listener of the fence. A listener that may share its port does not count:
