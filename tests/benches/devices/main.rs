@@ -71,9 +71,9 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
         }
         report.add(&series);
     }
-    for (series, goal) in neighbour::measure(options)? {
+    for (series, goals) in neighbour::measure(options)? {
         report.add(&series);
-        report.goals.push(goal);
+        report.goals.extend(goals);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What keeps a guest with a tap device from its host: a fence, and the rules of a firewall that people use.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tests::{probe::output, tap::Scene};
 
 /// With what a scene is set up.
@@ -85,6 +85,18 @@ impl Rival {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Removes what [`Self::set_up`] has set up.
+    ///
+    /// # Errors
+    /// For iptables: its tables, and their hooks, stay as long as the namespace.
+    pub(crate) fn take_away(self, scene: &Scene) -> Result<()> {
+        match self {
+            Self::Unfenced | Self::Fence | Self::Control => Ok(()),
+            Self::Nftables => scene.nft("delete table inet rival"),
+            Self::Iptables => bail!("tables of iptables stay"),
         }
     }
 }

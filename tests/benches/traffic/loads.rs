@@ -21,6 +21,7 @@ pub(crate) enum Kind {
     ConnectUdp,
     SendUdp,
     ConnectTcp,
+    ConnectTcpAlone,
     ConnectOwn,
     RefusedConnectUdp,
     RefusedSendUdp,
@@ -38,10 +39,11 @@ pub(crate) struct Traffic {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::ConnectUdp,
         Self::SendUdp,
         Self::ConnectTcp,
+        Self::ConnectTcpAlone,
         Self::ConnectOwn,
         Self::RefusedConnectUdp,
         Self::RefusedSendUdp,
@@ -57,6 +59,7 @@ impl Kind {
             Self::ConnectUdp => "connect(), UDP",
             Self::SendUdp => "sendto(), UDP",
             Self::ConnectTcp => "socket(), connect(), close(), TCP",
+            Self::ConnectTcpAlone => "connect() alone, TCP",
             Self::ConnectOwn => "socket(), connect(), close(), TCP, own listener",
             Self::RefusedConnectUdp => "refused connect(), UDP",
             Self::RefusedSendUdp => "refused sendto(), UDP",
@@ -88,16 +91,21 @@ impl Kind {
         self == Self::SendUdp || self.is_bulk()
     }
 
-    /// Whether it is measured in that scene. A firewall sees no connect() of UDP, and only a rule for `self` lets a
+    /// Whether it is measured in that scene. A firewall sees no connect(), and only a rule for `self` lets a
     /// connection to an own listener through.
     pub(crate) fn is_for(self, rival: Rival) -> bool {
         match (self, rival) {
-            (Self::ConnectUdp | Self::ConnectTcp | Self::ConnectOwn, Rival::OfSelf) => true,
+            (
+                Self::ConnectUdp | Self::ConnectTcp | Self::ConnectTcpAlone | Self::ConnectOwn,
+                Rival::OfSelf,
+            ) => true,
             (_, Rival::OfSelf) => false,
             (Self::ConnectUdp | Self::SendUdp | Self::ConnectTcp, Rival::Names) => true,
             (_, Rival::Names) => false,
             (Self::ConnectOwn, _) => rival == Rival::Unfenced,
-            (Self::RefusedConnectUdp, _) => rival == Rival::Unfenced || rival.is_fence(),
+            (Self::RefusedConnectUdp | Self::ConnectTcpAlone, _) => {
+                rival == Rival::Unfenced || rival.is_fence()
+            }
             _ => true,
         }
     }
@@ -151,6 +159,7 @@ impl Traffic {
             Kind::ConnectUdp => ("connect-udp", DISCARD),
             Kind::SendUdp => ("send-udp", DISCARD),
             Kind::ConnectTcp => ("connect-tcp", ACCEPT),
+            Kind::ConnectTcpAlone => ("connect-tcp-alone", ACCEPT),
             Kind::ConnectOwn => ("connect-tcp", OWN),
             Kind::RefusedConnectUdp if is_let => ("connect-udp", DISCARD),
             Kind::RefusedConnectUdp => ("refused-connect-udp", DISCARD),

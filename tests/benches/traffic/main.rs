@@ -100,8 +100,8 @@ fn goals(traffic: &Traffic, series: &Series, report: &mut Report) {
         Kind::ConnectUdp => Goal::at_most(group, ratio, 1.10),
         Kind::SendUdp => Goal::at_most(group, ratio, 1.05),
         Kind::ConnectTcp => Goal::at_most(group, ratio, 1.03),
-        // Only a fence with a rule for `self` has it.
-        Kind::ConnectOwn => return,
+        // Only a fence with a rule for `self` has a goal.
+        Kind::ConnectTcpAlone | Kind::ConnectOwn => return,
         Kind::RefusedTcp | Kind::RefusedConnectUdp | Kind::RefusedSendUdp => {
             let goal = format!("{group}, to one that is let, unfenced");
             Goal::at_most(&goal, ratio, 1.0)

@@ -54,6 +54,8 @@ fn hooks(kind: Kind) -> &'static [Hook] {
             Hook::Egress,
             Hook::Ingress,
         ],
+        // The same programs run as for `ConnectTcp`.
+        Kind::ConnectTcpAlone => &[],
         Kind::Upload | Kind::Download => &[Hook::Egress, Hook::Ingress],
         Kind::UploadUdp => &[Hook::Egress],
         Kind::DownloadUdp => &[Hook::Ingress],

@@ -1,6 +1,7 @@
 //! Makes one kind of traffic for some time, and measures its amount.
 
 use std::{
+    cell::Cell,
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
@@ -38,6 +39,8 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
     };
     let address = socket_address(address, port.parse().context("read the port")?)?;
     let start = Instant::now();
+    // The time in the calls alone, if only that counts.
+    let in_calls = Cell::new(Duration::ZERO);
     let count = match kind {
         "upload" => upload(address, lasting),
         "download" => download(address, lasting),
@@ -54,6 +57,10 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
             })
         }
         "connect-tcp" => repeat(lasting, 1, || Ok(connect_and_reset(address)?)),
+        "connect-tcp-alone" => repeat(lasting, 1, || {
+            in_calls.set(in_calls.get() + time_of_connect(address)?);
+            Ok(())
+        }),
         "refused-tcp" => repeat(lasting, 1, || refused(connect_and_reset(address))),
         "refused-connect-udp" => {
             let socket = udp_socket(address)?;
@@ -78,10 +85,15 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
         "download-udp" => download_udp(address, lasting),
         other => bail!("unknown kind of traffic: {other}"),
     };
+    let count = count.with_context(|| text.to_owned())?;
+    let time = match in_calls.get() {
+        Duration::ZERO => start.elapsed(),
+        in_calls => in_calls,
+    };
     Ok(Load {
         load: text.to_owned(),
-        count: count.with_context(|| text.to_owned())?,
-        ms: start.elapsed().as_secs_f64() * 1000.0,
+        count,
+        ms: time.as_secs_f64() * 1000.0,
     })
 }
 
@@ -154,9 +166,23 @@ fn greeted(address: SocketAddr) -> Result<()> {
 
 /// Makes one connection and resets it, so that its port is free at once.
 fn connect_and_reset(address: SocketAddr) -> io::Result<()> {
+    resetting(address)?.connect(&address.into())
+}
+
+/// The same; returns the time that connect() took.
+fn time_of_connect(address: SocketAddr) -> io::Result<Duration> {
+    let socket = resetting(address)?;
+    let address = address.into();
+    let start = Instant::now();
+    socket.connect(&address)?;
+    Ok(start.elapsed())
+}
+
+/// A TCP socket whose closing resets its connection.
+fn resetting(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_linger(Some(Duration::ZERO))?;
-    socket.connect(&address.into())
+    Ok(socket)
 }
 
 /// Checks that a call was refused.
