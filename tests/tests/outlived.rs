@@ -3,7 +3,10 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use nix::sys::signal::Signal;
+use qfence_common::{Node, abi::POLICY_MAP};
+use qfence_user::kernel::pins::of_maps;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
@@ -134,6 +137,26 @@ fn remains() -> Result<Vec<std::path::PathBuf>> {
     Ok(entries.iter().map(fs::DirEntry::path).collect())
 }
 
+/// The policy of a fence: its tree, and the slot for it.
+struct Policy {
+    slot: ArrayOfMaps<MapData, Array<MapData, Node>>,
+    tree: Array<MapData, Node>,
+}
+
+impl Policy {
+    fn of(fence: &Fence) -> Result<Self> {
+        let path = of_maps(&Path::new("/sys/fs/bpf/qfence").join(fence.name())).join(POLICY_MAP);
+        let map = MapData::from_pin(&path).with_context(|| path.display().to_string())?;
+        let slot = ArrayOfMaps::try_from(Map::from_map_data(map)?)?;
+        let tree = slot.get(&0, 0)?;
+        Ok(Self { slot, tree })
+    }
+
+    fn put_back(&mut self) -> Result<()> {
+        Ok(self.slot.set(0, &self.tree, 0)?)
+    }
+}
+
 #[test]
 fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
     let world = World::new()?;
@@ -174,6 +197,8 @@ fn links_are_kept_for_sockets_of_a_fence_whose_cgroup_somebody_else_has_removed(
     command.arg("stay");
     let mut supervisor = Process::spawn(command)?;
     ensure!(inside.next_line()? == "taken 4");
+    // As a `set` that has the policy's maps open.
+    let mut policy = Policy::of(&giver)?;
     supervisor.signal(Signal::SIGKILL)?;
     supervisor.wait(Duration::from_secs(10))?;
     let cgroup = cgroup(giver.name())?;
@@ -198,6 +223,7 @@ fn links_are_kept_for_sockets_of_a_fence_whose_cgroup_somebody_else_has_removed(
     let [own] = &kept[..] else {
         anyhow::bail!("one has left its links: {kept:?}");
     };
+    ensure!(policy.put_back().is_err(), "it can be put back");
     reaches_nothing(&mut inside)?;
 
     // With the last socket goes what was left, as soon as somebody looks.

@@ -94,6 +94,26 @@ unsafe impl<const COMMAND: c_long> Attributes for Element<COMMAND> {
     const COMMAND: c_long = COMMAND;
 }
 
+/// The argument of `BPF_MAP_FREEZE`.
+#[repr(C)]
+pub(super) struct Freeze {
+    map_fd: u32,
+}
+
+impl Freeze {
+    /// Lets no process change a map any more. Programs still can.
+    pub(super) fn new(map: &impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            map_fd: number(map)?,
+        })
+    }
+}
+
+// SAFETY: as in linux/bpf.h. It has no addresses.
+unsafe impl Attributes for Freeze {
+    const COMMAND: c_long = 22;
+}
+
 /// Adds elements to a map with keys and values of these types.
 ///
 /// # Errors

@@ -191,7 +191,7 @@ impl Maps {
         Ok(())
     }
 
-    /// Removes the policy. From then on everything is refused, permanently.
+    /// Removes the policy. From then on everything is refused, until another one is published.
     ///
     /// # Errors
     /// If the kernel fails to. The policy is in force then.
@@ -201,7 +201,17 @@ impl Maps {
         self.policy.clear().context("cannot remove the policy")
     }
 
-    /// Has the policy in force refuse everything, permanently, like [`Maps::withdraw`], but without waiting for the kernel.
+    /// Has everything refused permanently, after [`Maps::withdraw`]: no process can publish a policy any more, and one that was
+    /// published since then refuses everything.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub(super) fn seal(&mut self) -> Result<()> {
+        self.policy.freeze().context("cannot seal the policy")?;
+        self.refuse_all()
+    }
+
+    /// Has the policy in force refuse everything, like [`Maps::withdraw`], but without waiting for the kernel.
     /// Programs that run meanwhile may see parts of both policies.
     ///
     /// # Errors

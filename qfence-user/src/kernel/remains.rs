@@ -160,7 +160,10 @@ impl Pins {
                 kept.display()
             )
         })?;
-        Maps::open(&kept)?.withdraw()?;
+        let mut maps = Maps::open(&kept)?;
+        maps.withdraw()?;
+        // A process that has the maps open, and the lock of the policy, could put it back.
+        maps.seal()?;
         maps::unpin(&kept)
     }
 

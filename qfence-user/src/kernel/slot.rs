@@ -5,13 +5,14 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{ArrayOfMaps, FromMapData, InnerMap, Map, MapData, MapError};
 
 use super::{
-    fill::{Delete, Lookup, Update},
+    fill::{Delete, Freeze, Lookup, Update},
     syscall::{bpf, number},
 };
 
@@ -70,6 +71,26 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
+    /// Keeps what is in the slot, or that it is empty: no process can change it any more.
+    ///
+    /// # Errors
+    /// If the kernel does not do it, or another process changes it all the time.
+    pub(super) fn freeze(&self) -> io::Result<()> {
+        let mut attempts = 1;
+        loop {
+            // Another process may be in the middle of a change (`bpf_map_write_active` in kernel/bpf/syscall.c).
+            match bpf(&mut Freeze::new(&self.fd)?) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy && attempts < FREEZINGS =>
+                {
+                    attempts += 1;
+                    thread::sleep(PAUSE);
+                }
+                frozen => return frozen.map(drop),
+            }
+        }
+    }
+
     /// Empties the slot for a while. When this returns, programs that start find it empty; the result waits for the others.
     ///
     /// # Errors
@@ -117,6 +138,10 @@ impl<V: FromMapData + InnerMap> Slot<V> {
 }
 
 const NO_THREAD: &str = "cannot make a thread";
+
+/// How often freezing is tried, and the time between two attempts. A change of a slot takes some 10 ms.
+const FREEZINGS: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A slot that has been emptied, and the thread that waits for the programs which may still use its map.
 pub(super) struct Emptying(Option<JoinHandle<io::Result<()>>>);

@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
 };
 
+use anyhow::Result;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, RingBuf},
@@ -319,15 +320,23 @@ impl Bed {
 
     /// Publishes the profile `host` with these rules before it. Returns the number of its nodes.
     pub(super) fn publish(&mut self, rules: &[String]) -> usize {
+        self.try_publish(rules).unwrap()
+    }
+
+    pub(super) fn try_publish(&mut self, rules: &[String]) -> Result<usize> {
         let rules: Vec<_> = rules.iter().map(String::as_str).collect();
         let policy = testing::policy(&rules, false);
         let compiled = compile(&policy.rules(), &sets(), false).unwrap();
-        self.maps.publish(&compiled).unwrap();
-        compiled.nodes.len()
+        self.maps.publish(&compiled)?;
+        Ok(compiled.nodes.len())
     }
 
     pub(super) fn withdraw(&mut self) {
         self.maps.withdraw().unwrap();
+    }
+
+    pub(super) fn seal(&mut self) {
+        self.maps.seal().unwrap();
     }
 
     pub(super) fn maps(&self) -> &Maps {

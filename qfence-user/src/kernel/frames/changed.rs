@@ -55,3 +55,27 @@ fn without_a_policy_nothing_goes_on() {
     assert!(!goes_on(&mut bed, ALLOWED));
     assert!(goes_on(&mut bed, REFUSED));
 }
+
+#[test]
+fn a_policy_that_was_sealed_lets_nothing_go_on_and_cannot_be_replaced() {
+    let mut bed = Bed::new();
+    bed.withdraw();
+    bed.seal();
+    for _ in 0..2 {
+        let error = bed.try_publish(&rules(ALLOWED, REFUSED, 0)).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("Operation not permitted"),
+            "{error:#}"
+        );
+        assert!(!goes_on(&mut bed, ALLOWED));
+    }
+    // One that was published in between.
+    let mut bed = Bed::new();
+    bed.withdraw();
+    bed.publish(&rules(ALLOWED, REFUSED, 1000));
+    assert!(goes_on(&mut bed, ALLOWED));
+    bed.seal();
+    assert!(!goes_on(&mut bed, ALLOWED));
+    assert!(bed.try_publish(&rules(ALLOWED, REFUSED, 0)).is_err());
+    assert!(!goes_on(&mut bed, ALLOWED));
+}
