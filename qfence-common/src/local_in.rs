@@ -43,6 +43,7 @@ const FILTER_WORDS: usize = 64;
 /// half of a MAC address, in which the guests of a host differ.
 #[must_use]
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "six bits of it")]
 pub const fn filter_bit(guarded: u64) -> (usize, u64) {
     const BITS: u32 = FILTER_WORDS.trailing_zeros() + u64::BITS.trailing_zeros();
     let folded = guarded ^ guarded >> BITS;

@@ -61,19 +61,19 @@ impl Made {
 #[must_use]
 #[inline(always)]
 pub const fn is_pair(thread: u32, now_ns: u64, listener: Made, client: Made) -> bool {
-    may_be_client(thread, client)
-        && may_be_client(thread, listener)
+    is_untouched_of(thread, client)
+        && is_untouched_of(thread, listener)
         && listener.ns != 0
         && listener.ns <= client.ns
         && now_ns < listener.ns.saturating_add(PAIR_FOR_NS)
 }
 
-/// Whether a socket can be the client of a [pair](is_pair), if there is such a listener.
+/// Whether a thread made a socket, and nobody has set an option of it, as both sockets of a [pair](is_pair) need.
 #[must_use]
 #[inline(always)]
-pub const fn may_be_client(thread: u32, client: Made) -> bool {
+pub const fn is_untouched_of(thread: u32, made: Made) -> bool {
     const OPTIONS: u32 = UNKNOWN_OPTIONS | GUEST;
-    thread != 0 && client.tid == thread && client.flags & OPTIONS == 0
+    thread != 0 && made.tid == thread && made.flags & OPTIONS == 0
 }
 
 /// Whether a rule for the set `self` covers a TCP listener of the fence. A listener that may share its port does not count:

@@ -1,4 +1,4 @@
-//! What differs between kernels: offsets in their types, and their own functions. Both objects have this.
+//! What differs between kernels: offsets in their types, and their own functions. All objects have this.
 //!
 //! aya 0.14 cannot relocate calls of the kernel's functions. They are instructions that the loader changes (`kernel/cast.rs` of
 //! qfence-user).
@@ -16,8 +16,8 @@ pub(crate) fn number<T>(of: &Global<T>, select: impl FnOnce(&T) -> &u32) -> u32 
     unsafe { from_ref(select(all)).read_volatile() }
 }
 
-/// Calls the function that the loader puts here. It takes the first argument, or both. Only if the loader has done so: the
-/// verifier rejects a program that can reach such an instruction as it was built.
+/// Calls the function that the loader puts here, which takes one argument, or two. To be called only if the loader has done
+/// so: the verifier rejects a program that can reach such an instruction as it was built.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub(crate) fn call(first: *const u8, second: MaybeUninit<u64>) -> *const u8 {
@@ -26,8 +26,8 @@ pub(crate) fn call(first: *const u8, second: MaybeUninit<u64>) -> *const u8 {
     use qfence_common::abi::KERNEL_FUNCTION;
 
     let result;
-    // SAFETY: as every call, the instruction takes r1 and r2, has its result in r0, and leaves nothing in r1 to r5. For each, a
-    // byte in a section of its own lets the loader count them.
+    // SAFETY: the function takes r1, and r2 if it has a second argument. As every call, it has its result in r0, and leaves
+    // nothing in r1 to r5. For each, a byte in a section of its own lets the loader count them.
     unsafe {
         asm!(
             "call {number}",

@@ -7,7 +7,7 @@
 //! | `judge` | determines the verdict on a destination: the policy, and the reply exception |
 //! | `account` | counts and records |
 //! | `maps` | the maps, and the globals that the loader sets |
-//! | `kernel` | reads what differs between kernels |
+//! | `kernel` | what differs between kernels |
 #![no_std]
 #![no_main]
 // The kernel has an instruction for an atomic addition. But `AtomicU64::fetch_add` is not available for this target,

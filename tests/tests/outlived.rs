@@ -152,8 +152,14 @@ impl Policy {
         Ok(Self { slot, tree })
     }
 
-    fn put_back(&mut self) -> Result<()> {
-        Ok(self.slot.set(0, &self.tree, 0)?)
+    /// Checks that it cannot be put back.
+    fn ensure_sealed(&mut self) -> Result<()> {
+        let Err(error) = self.slot.set(0, &self.tree, 0) else {
+            anyhow::bail!("the policy can be put back");
+        };
+        let error = format!("{:#}", anyhow::Error::from(error));
+        ensure!(error.contains("Operation not permitted"), "{error}");
+        Ok(())
     }
 }
 
@@ -175,13 +181,23 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
 
     let (taker, giver) = (nobody("taker")?, nobody("giver")?);
     let before = remains()?;
-    let mut inside = hand_over(&world, &taker, &giver.launcher())?;
+    let scripts = Scripts::new()?;
+    let (mut inside, mut command) =
+        begin_to_hand_over(&world, &taker, &giver.launcher(), &scripts)?;
+    command.arg("stay");
+    let mut supervisor = Process::spawn(command)?;
+    ensure!(inside.next_line()? == "taken 4");
+    // As a `set` that has the policy's maps open.
+    let mut policy = Policy::of(&giver)?;
+    supervisor.signal(Signal::SIGTERM)?;
+    supervisor.wait(Duration::from_secs(10))?;
     let mut left = remains()?;
     left.retain(|path| !before.contains(path));
     ensure!(
         left.is_empty(),
         "its programs need no links any more: {left:?}"
     );
+    policy.ensure_sealed()?;
     reaches_nothing(&mut inside)
 }
 
@@ -223,7 +239,7 @@ fn links_are_kept_for_sockets_of_a_fence_whose_cgroup_somebody_else_has_removed(
     let [own] = &kept[..] else {
         anyhow::bail!("one has left its links: {kept:?}");
     };
-    ensure!(policy.put_back().is_err(), "it can be put back");
+    policy.ensure_sealed()?;
     reaches_nothing(&mut inside)?;
 
     // With the last socket goes what was left, as soon as somebody looks.

@@ -202,7 +202,8 @@ pub(crate) fn add(value: *mut u64, more: u64) {
 
 /// As [`add`] where the kernel runs the program with softirqs disabled, which takes 8 ns less: neither another such program nor
 /// another task runs on this CPU meanwhile. So it does for frames, and for packets that arrive (they come to
-/// `sk_filter_trim_cap` from `netif_receive_skb`). What preempts the program under PREEMPT_RT can be lost.
+/// `sk_filter_trim_cap` from `netif_receive_skb`), except those in the backlogs of L2TP over IP and of DCCP over IPv6. The
+/// counts of these can be lost, and under PREEMPT_RT those of what preempts the program.
 #[inline(always)]
 fn add_in_softirq(value: *mut u64, more: u64) {
     // SAFETY: as above.

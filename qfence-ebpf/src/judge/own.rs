@@ -17,7 +17,7 @@ use qfence_common::{
     Halves, LookupPath, Payload, Protocol, Verdict,
     event::OWN_LISTENER,
     own::{
-        Made, PAIR, SELF, is_listener_of_self, is_pair, is_receiver_of_self, may_be_client,
+        Made, PAIR, SELF, is_listener_of_self, is_pair, is_receiver_of_self, is_untouched_of,
         may_reach_self,
     },
     packet::tcp_data,
@@ -61,7 +61,7 @@ pub(crate) extern "C" fn qfence_own_connection(
         return 0;
     };
     // The client comes first: most sockets have options, and then nothing is looked up.
-    let may_pair = leads_to_loopback(Halves { upper, lower }) && may_be_client(thread(), client);
+    let may_pair = leads_to_loopback(Halves { upper, lower }) && is_untouched_of(thread(), client);
     let may_be_self = Verdict::from_bits(verdict).has(verdict::SELF) && may_reach_self(client);
     if !may_pair && !may_be_self {
         return 0;

@@ -194,8 +194,8 @@ fn by_device(filter: Option<*const Filter>, index: u32) -> Option<Guarded> {
 #[inline(always)]
 fn may_be_guarded(filter: Option<*const Filter>, guarded: u64) -> bool {
     let (index, mask) = local_in::filter_bit(guarded);
-    // SAFETY: the map's value, aligned and alive as long as the program runs, and a word of it. User space changes no bit of it
-    // but from 0 to 1.
+    // SAFETY: the map's value, aligned and alive as long as the program runs, and a word of it. User space only sets
+    // bits.
     filter.is_none_or(|filter| unsafe { (&raw const (*filter)[index]).read_volatile() } & mask != 0)
 }
 

@@ -52,7 +52,8 @@ pub(crate) fn bytes<T: Copy>(
     unsafe { bpf_probe_read_kernel(address.cast()) }.ok()
 }
 
-/// The address of that many linear bytes of a packet, from that header; `None` if they are not linear.
+/// The address of `length` bytes of a packet, `within` bytes from the header whose offset is at `header` in the `sk_buff`;
+/// `None` if they are not linear.
 #[inline(always)]
 fn address(
     skb: *const u8,

@@ -17,7 +17,8 @@ const ROOM: i32 = 512;
 ///
 /// It saves time, and is not necessary: with a lower limit (RLIMIT_NOFILE) the table grows as it does anyway.
 pub fn make_room() {
-    // Not of an inherited one: to close a descriptor of a file gives up the locks that this process has on it (fcntl(2)).
+    // Not a copy of an inherited descriptor: to close a descriptor of a file gives up the locks that this process has on it
+    // (fcntl(2)).
     if let Ok(own) = pidfd_open(getpid(), PidfdFlags::empty()) {
         let _ = fcntl_dupfd_cloexec(own, ROOM - 1);
     }

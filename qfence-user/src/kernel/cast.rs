@@ -147,6 +147,16 @@ mod tests {
         let error = calling(&object, 1).unwrap_err().to_string();
         assert!(error.ends_with("were found"), "{error}");
         calling(&OBJECT[..4096], 1).unwrap_err();
+        // One without calls.
+        let mut none = LOCAL_IN_OBJECT.to_vec();
+        for at in places(LOCAL_IN_OBJECT, placeholder) {
+            none[at] = 0xb7;
+        }
+        let name = KERNEL_FUNCTION_CALLS.as_bytes();
+        let names = none.windows(name.len()).position(|bytes| bytes == name);
+        none[names.unwrap()] ^= 1;
+        let error = calling(&none, 1).unwrap_err().to_string();
+        assert!(error.contains("has 0 calls"), "{error}");
     }
 
     #[test]
@@ -203,7 +213,7 @@ mod tests {
         assert_eq!(used, offsets);
         for (casts, ethernet) in [
             (0, offsets.ethernet),
-            // Another function, and other types: that of a pointer to no struct, and none.
+            // Another function, a type that is no struct, and none.
             (offsets.casts - 1, offsets.ethernet),
             (offsets.casts, 1),
             (offsets.casts, 0x7fff_ffff),

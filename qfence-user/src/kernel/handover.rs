@@ -94,13 +94,13 @@ impl Pins {
 }
 
 impl HandOver {
-    /// Has the programs deny every destination, after their cgroup was removed.
+    /// Has the programs deny every destination, permanently, after their cgroup was removed.
     ///
     /// # Errors
     /// If their policy cannot be changed. Then the links must stay.
     pub fn complete(mut self) -> Result<()> {
         self.attached.clear();
-        self.maps.refuse_all()
+        self.maps.seal()
     }
 }
 

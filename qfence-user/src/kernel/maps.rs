@@ -87,16 +87,24 @@ pub(super) fn directory(pins: &Path) -> Result<PathBuf> {
     Ok(pins::of_maps(pins))
 }
 
-/// Removes the pins of the maps in the directory of a fence's links. The maps' own directory remains, because its
-/// name has the version.
+/// Whether the maps are pinned that [`unpin`] removes.
+pub(super) fn is_pinned(pins: &Path) -> bool {
+    pins::of_maps(pins).join(abi::POLICY_MAP).exists()
+}
+
+/// Removes the pins of the maps in the directory of a fence's links, that of the policy first. The maps' own directory remains,
+/// because its name has the version.
 ///
 /// # Errors
 /// Errors of unlink.
 pub(super) fn unpin(pins: &Path) -> Result<()> {
     let directory = directory(pins)?;
+    let remove = |pin: &Path| {
+        fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))
+    };
+    remove(&directory.join(abi::POLICY_MAP))?;
     for pin in fs::read_dir(&directory)? {
-        let pin = pin?.path();
-        fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+        remove(&pin?.path())?;
     }
     Ok(())
 }
@@ -191,6 +199,15 @@ impl Maps {
         Ok(())
     }
 
+    /// Publishes a policy, but its first nodes. They are returned.
+    #[cfg(test)]
+    pub(super) fn publish_half(&mut self, policy: &Compiled) -> Result<First> {
+        let front = self.front.first(&tree::front(&policy.nodes)?)?;
+        self.front.empty_if_full()?;
+        self.policy.swap(&tree::whole(&policy.nodes)?)?;
+        Ok(front)
+    }
+
     /// Removes the policy. From then on everything is refused, until another one is published.
     ///
     /// # Errors
@@ -201,14 +218,15 @@ impl Maps {
         self.policy.clear().context("cannot remove the policy")
     }
 
-    /// Has everything refused permanently, after [`Maps::withdraw`]: no process can publish a policy any more, and one that was
-    /// published since then refuses everything.
+    /// Has everything refused permanently: no process can publish a policy any more, and the one in force, if there is one, refuses
+    /// everything, as by [`Maps::refuse_all`].
     ///
     /// # Errors
-    /// If the kernel fails to.
+    /// If the maps cannot be frozen, read or written.
     pub(super) fn seal(&mut self) -> Result<()> {
-        self.policy.freeze().context("cannot seal the policy")?;
-        self.refuse_all()
+        let frozen = self.front.freeze().and_then(|()| self.policy.freeze());
+        self.refuse_all()?;
+        frozen.context("cannot freeze the policy")
     }
 
     /// Has the policy in force refuse everything, like [`Maps::withdraw`], but without waiting for the kernel.

@@ -160,11 +160,7 @@ impl Pins {
                 kept.display()
             )
         })?;
-        let mut maps = Maps::open(&kept)?;
-        maps.withdraw()?;
-        // A process that has the maps open, and the lock of the policy, could put it back.
-        maps.seal()?;
-        maps::unpin(&kept)
+        refuse_all(&kept)
     }
 
     /// The directory for links of ended fences.
@@ -193,8 +189,27 @@ fn detach_all(directory: &Path) -> Result<()> {
     detached
 }
 
+/// Has the programs of kept links refuse everything, and removes the pins of their maps.
+fn refuse_all(directory: &Path) -> Result<()> {
+    let mut maps = Maps::open(directory)?;
+    // If this fails, the policy refuses everything by what follows.
+    let _ = maps.withdraw();
+    // A process that has the maps open could put the policy back.
+    maps.seal()?;
+    // Where a change that had begun can come after that.
+    sleep(PAUSE);
+    maps.seal()?;
+    maps::unpin(directory)
+}
+
 /// Removes the links in a directory if they judge nothing any more.
 fn clear(directory: &Path) -> Result<()> {
+    let name = directory.file_name().and_then(|name| name.to_str());
+    // What a killed process left, or one that failed. The policy of a fence that was moved aside stays.
+    let is_ended = name.is_some_and(|name| name.parse::<u64>().is_ok());
+    if is_ended && maps::is_pinned(directory) {
+        refuse_all(directory)?;
+    }
     if judged(&link_info::open_all(directory)?)?.is_none() {
         fs::remove_dir_all(directory)?;
     }

@@ -1,8 +1,8 @@
 //! A one-element array of maps. Its map can be swapped while programs run.
 
 use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
+    fs, io,
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -60,7 +60,7 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         self.array.set(0, map, 0)
     }
 
-    /// Empties the slot permanently.
+    /// Empties the slot.
     ///
     /// # Errors
     /// If the kernel does not do it.
@@ -71,22 +71,25 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
-    /// Keeps what is in the slot, or that it is empty: no process can change it any more.
+    /// From now on no process can change what is in the slot. Before Linux 5.10.82 and 5.15.5, a change that has begun can still
+    /// come afterwards (`map_freeze` in kernel/bpf/syscall.c).
     ///
     /// # Errors
     /// If the kernel does not do it, or another process changes it all the time.
     pub(super) fn freeze(&self) -> io::Result<()> {
         let mut attempts = 1;
         loop {
-            // Another process may be in the middle of a change (`bpf_map_write_active` in kernel/bpf/syscall.c).
             match bpf(&mut Freeze::new(&self.fd)?) {
+                Ok(_) => return Ok(()),
+                Err(_) if is_frozen(&self.fd)? => return Ok(()),
+                // Another process is about to change it (`bpf_map_write_active`).
                 Err(error)
                     if error.kind() == io::ErrorKind::ResourceBusy && attempts < FREEZINGS =>
                 {
                     attempts += 1;
                     thread::sleep(PAUSE);
                 }
-                frozen => return frozen.map(drop),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -142,6 +145,12 @@ const NO_THREAD: &str = "cannot make a thread";
 /// How often freezing is tried, and the time between two attempts. A change of a slot takes some 10 ms.
 const FREEZINGS: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Whether a map is frozen (`bpf_map_show_fdinfo` in kernel/bpf/syscall.c).
+fn is_frozen(map: &OwnedFd) -> io::Result<bool> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    Ok(text.lines().any(|line| line == "frozen:\t1"))
+}
 
 /// A slot that has been emptied, and the thread that waits for the programs which may still use its map.
 pub(super) struct Emptying(Option<JoinHandle<io::Result<()>>>);

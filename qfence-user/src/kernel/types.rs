@@ -36,7 +36,8 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member; or of an enum, the constants whose values are needed; or the
-/// functions whose numbers are needed, with the name of their last parameter; or the structs whose numbers are needed. Older kernels lack some of them.
+/// functions whose numbers are needed, with the name of their last parameter; or the structs whose numbers are needed. Older
+/// kernels lack some of them.
 pub(super) const WANTED: [(&str, &str); 66] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),

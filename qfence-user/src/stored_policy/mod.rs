@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -129,6 +129,10 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
 
+/// A fence whose policy is not locked yet.
+#[derive(Debug)]
+pub struct Unlocked(fs::File);
+
 /// Identifies one writing of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion {
@@ -158,10 +162,10 @@ impl PolicyFile {
     /// Waits for the lock under which the policy is changed.
     ///
     /// # Errors
-    /// If there is nothing to lock, because the fence is gone. Or
+    /// If there is nothing to lock, because the fence is gone, or it went meanwhile. Or
     /// [`Interrupted`](crate::base::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Lock> {
-        locks::exclusive_on(self.open()?, &self.pins).map(Lock)
+        self.lock_on(self.unlocked()?)
     }
 
     /// Like [`PolicyFile::lock`], without waiting; `None` if another process has the lock.
@@ -169,8 +173,39 @@ impl PolicyFile {
     /// # Errors
     /// As [`PolicyFile::lock`].
     pub fn try_lock(&self) -> Result<Option<Lock>> {
-        let lock = locks::try_exclusive_on(self.open()?, &self.pins)?;
-        Ok(lock.ok().map(Lock))
+        let Unlocked(directory) = self.unlocked()?;
+        let lock = locks::try_exclusive_on(directory, &self.pins)?.ok();
+        lock.map(|lock| self.in_place(lock)).transpose()
+    }
+
+    /// The fence of now, for [`PolicyFile::lock_on`].
+    ///
+    /// # Errors
+    /// As [`PolicyFile::lock`].
+    pub fn unlocked(&self) -> Result<Unlocked> {
+        let context = || format!("cannot lock {}", self.pins.display());
+        pins::open(&self.pins).map(Unlocked).with_context(context)
+    }
+
+    /// Like [`PolicyFile::lock`]. What was opened since [`PolicyFile::unlocked`] is of the fence that is locked.
+    ///
+    /// # Errors
+    /// As [`PolicyFile::lock`]; also if another fence has the name by now.
+    pub fn lock_on(&self, Unlocked(directory): Unlocked) -> Result<Lock> {
+        locks::exclusive_on(directory, &self.pins).and_then(|lock| self.in_place(lock))
+    }
+
+    /// A lock, if its directory is still that of the fence.
+    fn in_place(&self, lock: Exclusive) -> Result<Lock> {
+        let of = |found: fs::Metadata| (found.dev(), found.ino());
+        let locked = of(lock.metadata().context("cannot query a lock")?);
+        let is_same = fs::metadata(&self.pins).is_ok_and(|found| of(found) == locked);
+        ensure!(
+            is_same,
+            "the fence with {} has ended, or was replaced by another one, meanwhile",
+            self.pins.display()
+        );
+        Ok(Lock(lock))
     }
 
     /// The process that has the lock, and the locked directory, in words.
@@ -182,11 +217,6 @@ impl PolicyFile {
             |pid| Looks::default().name(pid),
         );
         format!("{holder} has the lock on {}", self.pins.display())
-    }
-
-    /// Opens the directory that is locked.
-    fn open(&self) -> Result<fs::File> {
-        pins::open(&self.pins).with_context(|| format!("cannot lock {}", self.pins.display()))
     }
 
     /// The stored policy; `None` before the first one.

@@ -95,3 +95,22 @@ fn two_cannot_change_a_policy_at_once() {
     drop(lock);
     assert!(locks::try_exclusive(&pins).unwrap().is_some());
 }
+
+#[test]
+fn the_lock_is_on_the_fence_that_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, pins) = store(dir.path(), "vm1");
+    store.lock_on(store.unlocked().unwrap()).unwrap();
+    let unlocked = store.unlocked().unwrap();
+    fs::remove_dir_all(&pins).unwrap();
+    let error = store.lock_on(unlocked).unwrap_err().to_string();
+    assert!(error.contains("has ended, or was replaced"), "{error}");
+    // Another one of the name.
+    pins::Pins::new(dir.path()).create("vm1").unwrap();
+    let unlocked = store.unlocked().unwrap();
+    fs::rename(&pins, dir.path().join("aside")).unwrap();
+    pins::Pins::new(dir.path()).create("vm1").unwrap();
+    store.lock_on(unlocked).unwrap_err();
+    store.lock().unwrap();
+    store.try_lock().unwrap().unwrap();
+}

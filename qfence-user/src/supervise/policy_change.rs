@@ -135,6 +135,7 @@ pub async fn change_policy(
 ) -> Result<PolicyChange> {
     let condition = fences.enforced(name)?;
     let policy_file = fences.policy_file(name);
+    let unlocked = policy_file.unlocked()?;
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken, so that other commands do not wait for it.
     let fresh = match condition {
@@ -142,7 +143,7 @@ pub async fn change_policy(
         _ => None,
     };
 
-    let lock = policy_file.lock()?;
+    let lock = policy_file.lock_on(unlocked)?;
     let before = policy_file.read()?.with_context(|| {
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;

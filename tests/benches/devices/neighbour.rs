@@ -2,6 +2,7 @@
 //! the host, and while nothing does.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     thread::sleep,
     time::Duration,
@@ -15,7 +16,8 @@ use tests::{
     shell::Shell,
     tap::{
         Header, Kind, Link, Scene, Tap,
-        scene::{self, GATEWAY_V4, SERVER_V4},
+        scene::{self, GATEWAY_MAC, GATEWAY_V4, GUEST_MAC, GUEST_V4, SERVER_V4},
+        wire,
     },
 };
 
@@ -30,6 +32,9 @@ const RIVALS: [Rival; 3] = [Rival::Unfenced, Rival::Fence, Rival::Nftables];
 /// After the start or the end of a fence: what the supervisor and the kernel still do for it takes a processor, and is not to be
 /// in the figures.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// How long a datagram of the guest is waited for. It arrives within the call that sends it.
+const ARRIVAL: Duration = Duration::from_millis(30);
 
 /// The throughput that the neighbour of a fenced guest must reach, of that beside an unfenced one and of that with such rules.
 const SHARE: f64 = 0.95;
@@ -76,10 +81,11 @@ const LOADS: [(&str, &str, (IpAddr, u16), &str); 5] = [
 struct Setup {
     /// Makes traffic at the neighbour.
     neighbour: Shell,
-    /// The guest is connected and says nothing.
-    _guest: Tap,
+    /// While the neighbour is measured, the guest is connected and says nothing.
+    guest: Tap,
     _servers: [Shell; 2],
-    _discard: [UdpSocket; 2],
+    /// On the host, and on the internet.
+    discard: [UdpSocket; 2],
     scene: Scene,
 }
 
@@ -92,11 +98,43 @@ impl Setup {
         })?;
         Ok(Self {
             neighbour: Shell::start(scene.neighbour.command("sh"))?,
-            _guest: scene.open()?,
+            guest: scene.open()?,
             _servers: [serve(&scene.host)?, serve(&scene.internet)?],
-            _discard: [discard(&scene.host)?, discard(&scene.internet)?],
+            discard: [discard(&scene.host)?, discard(&scene.internet)?],
             scene,
         })
+    }
+
+    /// Sets a rival up, and checks that the guest is kept from the host, or not.
+    fn with(&self, rival: Rival) -> Result<Option<Fenced>> {
+        let fenced = (rival == Rival::Fence).then(|| Fenced::start(&self.scene));
+        let fenced = fenced.transpose()?;
+        rival.set_up(&self.scene)?;
+        let reaches = self.guest_reaches_host()?;
+        ensure!(
+            reaches == (rival == Rival::Unfenced),
+            "{}: a datagram of the guest to the host: {reaches}",
+            rival.name()
+        );
+        Ok(fenced)
+    }
+
+    /// Whether a datagram of the guest reaches the host.
+    fn guest_reaches_host(&self) -> Result<bool> {
+        let [host, _] = &self.discard;
+        host.set_read_timeout(Some(ARRIVAL))?;
+        let mut bytes = [0; 64];
+        let mut next = || match host.recv_from(&mut bytes) {
+            Ok((_, from)) => Ok(Some(from.ip())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        };
+        // What the neighbour sent.
+        while next()?.is_some() {}
+        let packet = wire::udp((GUEST_V4, 4000), (GATEWAY_V4, DISCARD), b"hello");
+        let frame = wire::packet(GUEST_MAC, GATEWAY_MAC, &packet);
+        self.guest.send_anything(&frame)?;
+        Ok(next()? == Some(GUEST_V4))
     }
 
     /// Carries a load for some milliseconds; its counts a second, in thousands of bytes or datagrams.
@@ -162,9 +200,7 @@ fn compare(setup: &mut Setup, mut series: Series, load: &str, options: &Options)
         let mut samples = [0.0; RIVALS.len()];
         for at in turns(round, RIVALS.len()) {
             let rival = RIVALS[at];
-            let fenced = (rival == Rival::Fence).then(|| Fenced::start(&setup.scene));
-            let fenced = fenced.transpose()?;
-            rival.set_up(&setup.scene)?;
+            let fenced = setup.with(rival)?;
             sleep(PAUSE);
             samples[at] = setup.sample(load, ms)? / scale;
             drop(fenced);

@@ -1,7 +1,12 @@
 //! What keeps a guest with a tap device from its host: a fence, and the rules of a firewall that people use.
 
 use anyhow::{Context as _, Result, bail};
-use tests::{probe::output, tap::Scene};
+use tests::{
+    probe::output,
+    tap::{Link, Scene},
+};
+
+use crate::scene::MAC;
 
 /// With what a scene is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,24 +32,28 @@ const IPTABLES: [&str; 8] = [
     "-A FORWARD -i tap0 -j REJECT",
 ];
 
-/// The same for nftables.
-const NFTABLES: &str = "
-table inet rival {
-    chain input {
+/// The same for nftables, with the device of the guest's network and what tells the guest from others there.
+fn nftables(device: &str, guest: &str) -> String {
+    format!(
+        "
+table inet rival {{
+    chain input {{
         type filter hook input priority 0;
-        iifname tap0 udp dport { 67, 53 } accept
-        iifname tap0 tcp dport 53 accept
-        iifname tap0 meta l4proto tcp reject with tcp reset
-        iifname tap0 reject
-    }
-    chain forward {
+        {guest} udp dport {{ 67, 53 }} accept
+        {guest} tcp dport 53 accept
+        {guest} meta l4proto tcp reject with tcp reset
+        {guest} reject
+    }}
+    chain forward {{
         type filter hook forward priority 0;
-        iifname tap0 oifname wan accept
-        oifname tap0 ct state established,related accept
-        iifname tap0 reject
-    }
+        {guest} oifname wan accept
+        oifname {device} ct state established,related accept
+        {guest} reject
+    }}
+}}
+"
+    )
 }
-";
 
 impl Rival {
     pub(crate) const ALL: [Self; 5] = [
@@ -74,7 +83,14 @@ impl Rival {
     pub(crate) fn set_up(self, scene: &Scene) -> Result<()> {
         match self {
             Self::Unfenced | Self::Fence | Self::Control => Ok(()),
-            Self::Nftables => scene.nft(NFTABLES),
+            Self::Nftables => {
+                let device = scene.device();
+                let guest = match scene.kind.link {
+                    Link::Routed => format!("iifname {device}"),
+                    Link::Bridged => format!("iifname {device} ether saddr {MAC}"),
+                };
+                scene.nft(&nftables(device, &guest))
+            }
             Self::Iptables => {
                 for program in ["iptables", "ip6tables"] {
                     for rule in IPTABLES {

@@ -25,7 +25,7 @@ pub(crate) const SINK: u16 = 7001;
 pub(crate) const SOURCE: u16 = 7002;
 
 /// The guest's MAC address, as `--mac` takes it.
-const MAC: &str = "02:00:00:00:00:10";
+pub(crate) const MAC: &str = "02:00:00:00:00:10";
 
 /// A host with a rival, and its guest.
 pub(crate) struct Setup {

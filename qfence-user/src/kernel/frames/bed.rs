@@ -25,11 +25,12 @@ use super::{
         OBJECT, attempts, cast,
         load::{take, try_frames},
         maps::Maps,
+        slot::First,
     },
     build::GUEST_MAC,
 };
 use crate::{
-    compile::compile,
+    compile::{Compiled, compile},
     policy::{
         Sets,
         hostset::{host_set, many_set, prefix, single},
@@ -123,6 +124,13 @@ fn sets() -> Sets {
         gateways: BTreeSet::from([prefix("10.9.0.1".parse().unwrap(), 32).unwrap()]),
         ..Sets::default()
     }
+}
+
+/// The profile `host` with these rules before it.
+fn compiled(rules: &[String]) -> Compiled {
+    let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+    let policy = testing::policy(&rules, false);
+    compile(&policy.rules(), &sets(), false).unwrap()
 }
 
 impl Bed {
@@ -324,11 +332,14 @@ impl Bed {
     }
 
     pub(super) fn try_publish(&mut self, rules: &[String]) -> Result<usize> {
-        let rules: Vec<_> = rules.iter().map(String::as_str).collect();
-        let policy = testing::policy(&rules, false);
-        let compiled = compile(&policy.rules(), &sets(), false).unwrap();
+        let compiled = compiled(rules);
         self.maps.publish(&compiled)?;
         Ok(compiled.nodes.len())
+    }
+
+    /// Publishes such a policy, but its first nodes. They are returned.
+    pub(super) fn publish_half(&mut self, rules: &[String]) -> First {
+        self.maps.publish_half(&compiled(rules)).unwrap()
     }
 
     pub(super) fn withdraw(&mut self) {

@@ -3,6 +3,7 @@
 use qfence_common::tree::FRONT;
 
 use super::{
+    super::slot::put_together,
     bed::{Bed, DROP, REDIRECT},
     build::to,
 };
@@ -69,13 +70,26 @@ fn a_policy_that_was_sealed_lets_nothing_go_on_and_cannot_be_replaced() {
         );
         assert!(!goes_on(&mut bed, ALLOWED));
     }
-    // One that was published in between.
+    // One that was published in between, and one that is in force.
+    for withdraws in [true, false] {
+        let mut bed = Bed::new();
+        if withdraws {
+            bed.withdraw();
+        }
+        bed.publish(&rules(ALLOWED, REFUSED, 1000));
+        assert!(goes_on(&mut bed, ALLOWED));
+        for _ in 0..2 {
+            bed.seal();
+            assert!(!goes_on(&mut bed, ALLOWED));
+            assert!(bed.try_publish(&rules(ALLOWED, REFUSED, 0)).is_err());
+            assert!(!goes_on(&mut bed, ALLOWED));
+        }
+    }
+    // While it is published.
     let mut bed = Bed::new();
-    bed.withdraw();
-    bed.publish(&rules(ALLOWED, REFUSED, 1000));
+    let rest = bed.publish_half(&rules(ALLOWED, REFUSED, 0));
     assert!(goes_on(&mut bed, ALLOWED));
     bed.seal();
-    assert!(!goes_on(&mut bed, ALLOWED));
-    assert!(bed.try_publish(&rules(ALLOWED, REFUSED, 0)).is_err());
+    assert!(put_together([rest]).is_err());
     assert!(!goes_on(&mut bed, ALLOWED));
 }
