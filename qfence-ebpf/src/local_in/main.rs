@@ -194,9 +194,9 @@ fn by_device(filter: Option<*const Filter>, index: u32) -> Option<Guarded> {
 #[inline(always)]
 fn may_be_guarded(filter: Option<*const Filter>, guarded: u64) -> bool {
     let (index, mask) = local_in::filter_bit(guarded);
-    // SAFETY: the map's value, aligned and alive as long as the program runs, and a word of it. User space only sets
-    // bits.
-    filter.is_none_or(|filter| unsafe { (&raw const (*filter)[index]).read_volatile() } & mask != 0)
+    let word = filter.map(|filter| filter.cast::<u64>().wrapping_add(index));
+    // SAFETY: a word of the map's value, aligned and alive as long as the program runs. User space only sets bits.
+    word.is_none_or(|word| unsafe { word.read_volatile() } & mask != 0)
 }
 
 /// Counts a packet, and drops it. The entry of the destination is counted before the fence's total. So a reader that
