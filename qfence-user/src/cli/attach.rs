@@ -24,8 +24,8 @@ Examples:
   sudo qfence-user attach --pid 4242 --name vm1 --detach
   sudo qfence-user attach --device tap0 --profile internet-only
 
-Nothing is moved: the programs are attached to the cgroup that is there, and hold all of it: what runs in it, and what \
-is started in it later or below it. Connections that the policy denies are ended, and the others continue. \
+No process is moved. The programs are attached to the existing cgroup. They apply to all processes in it and below it, also \
+to those that are started later. Connections that the policy denies are ended, and the others continue. \
 See docs/attach.md for what a fence does not close for processes that run already: sockets of managers (D-Bus, Docker), \
 other processes, packet sockets of root.
 
@@ -197,9 +197,9 @@ pub struct Attach {
 
     /// Return when the fence is in force, and leave it without a supervisor
     ///
-    /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
-    /// nameserver is not excepted. Refusals go to no log: `qfence-user logs NAME` shows those that the kernel keeps. `qfence-user set`
-    /// updates the policy.
+    /// Changes of this host and of the target's own network namespace are not followed then: only the packet layer
+    /// refuses an address that this host gets later, and a new nameserver is not excepted. Refusals go to no log:
+    /// `qfence-user logs NAME` shows those that the kernel keeps. `qfence-user set` updates the policy.
     #[arg(long, conflicts_with_all = ["metrics", "on_exit", "log_format"])]
     pub detach: bool,
 

@@ -80,7 +80,7 @@ pub enum Verb {
     /// Fence what runs already, or what others start
     ///
     /// The fence is attached to the cgroup that the target is in. qfence supervises it until that cgroup is
-    /// removed, or until qfence is ended, which lets the processes go.
+    /// removed, or until a signal such as Ctrl-C ends qfence, which by default detaches the fence (--on-exit).
     Attach(Box<Attach>),
     /// List the fences
     Ps(Ps),
@@ -126,7 +126,7 @@ pub enum Verb {
     Verify(Verify),
     /// Fence a container before it starts, called by its runtime as a hook
     OciHook(OciHook),
-    /// Add that hook to a container, and become its runtime: for Docker
+    /// Add the hook of `oci-hook` to a container, then execute its runtime: for Docker
     OciRuntime(OciRuntime),
     /// Fence pods by their annotations: a plugin of containerd's and CRI-O's
     NriPlugin(NriPlugin),

@@ -21,10 +21,11 @@ Verdicts:
   UNPROVEN  did not get through, but nothing proves that the fence stopped it
 
 The second table has the frames of guests with tap devices: verify writes them into a
-device of a private host. LAYER has the layers that hold a frame alone, found by
-taking the other away: frame is the program at the device, local_in is where the host
-receives packets. Where it has none, only both together stop the frame. ANSWER is what the guest is told. The verdict is untried if the host
-discards such frames by itself, and open if they may pass to the bridge.
+device of a private host. LAYER lists each layer that stops the frame without the
+other: frame is the program at the device, local_in the one where the host receives
+packets. If it is empty, only both together stop the frame. ANSWER is the reply to the
+guest. The verdict is untried if the host discards such frames by itself, and open if
+they may pass to the bridge.
 
 The last table has the ways out that are no packets: a process tries to use other
 processes, sockets, files and devices of its user, without a fence, in the fence of

@@ -13,9 +13,9 @@ use crate::confinement::{Closure, Grants, Listener, Strict, UnixName};
 /// More ways out that are closed, and what the command keeps.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfinementArgs {
-    /// Close more ways out of the fence, for programs that may be broken out of and for jobs of strangers
+    /// Close more ways out of the fence, for a QEMU whose guest may break out, and for untrusted jobs
     ///
-    /// Without a list, all of them. What this kernel cannot close is an error. A QEMU keeps what its
+    /// Without a list, all are closed. If this kernel cannot close one of them, `exec` fails. A QEMU keeps what its
     /// arguments name: images, firmware, servers of sockets, display, audio. Other commands keep public
     /// files for reading, and what the options below allow. `sockets` includes `files` and `syscalls`.
     #[arg(
@@ -41,7 +41,8 @@ pub struct ConfinementArgs {
 
     /// Let the command listen on a port, or a range of them, under --strict; can be repeated
     ///
-    /// Without a protocol, TCP and UDP. Port 0, for which the kernel chooses a free port, is always allowed.
+    /// Without a protocol, TCP and UDP. Port 0, for which the kernel chooses a free port, is allowed, unless the
+    /// socket may share its port (SO_REUSEPORT, for UDP also SO_REUSEADDR).
     #[arg(long, value_name = "[tcp:|udp:]PORT[-PORT]", value_parser = listen)]
     allow_listen: Vec<(Option<Protocol>, u16, u16)>,
 

@@ -137,9 +137,9 @@ pub struct Exec {
     /// End everything in the fence when qfence ends in any way, even if it is killed [default: yes in a unit
     /// of systemd, otherwise no]
     ///
-    /// Another process of qfence, outside of its cgroup, watches it. With `no`, processes continue in their
-    /// fence, as an orphan. With --keep, everything ends together with qfence in the background; a signal to
-    /// that, as by `systemctl stop`, goes to all processes in the fence.
+    /// Another process of qfence, in another cgroup, watches the supervisor. With `no`, processes continue in
+    /// their fence without a supervisor. With --keep, everything ends when the background supervisor ends; a
+    /// signal to it, as by `systemctl stop`, goes to all processes in the fence.
     #[arg(
         long,
         value_enum,
@@ -202,8 +202,9 @@ pub struct Exec {
     /// These run programs outside the fence for their user; systemd also moves a process out of it. Without
     /// this option, the command of a user has none of the groups that may use them (docker, libvirt, ...),
     /// and their sockets are masked in its mount namespace: the buses, systemd, Docker, Podman, containerd,
-    /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen. On Linux 6.0 to 6.11, eBPF
-    /// programs refuse their sockets too, if bpf is an active security module.
+    /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen. Without Landlock (before Linux
+    /// 6.12, or with --allow-foreign-netns), eBPF programs refuse their sockets too, if bpf is an active
+    /// security module (Linux 6.0, on aarch64 6.4).
     #[arg(long)]
     pub allow_bus: bool,
 

@@ -76,7 +76,7 @@ Exit status: that of the command, or 128 + N if signal N ended the command or it
 
 Identical attempts (same process, protocol, destination, port, rule and hook) are grouped. The first is \
 logged immediately. Repeats are summarised once per second. At most 95 lines per second are logged; one \
-more line then summarises the rest. After 1,900 lines of a flood, this is so per minute. \
+more line then summarises the rest. After 1,900 lines of a flood, summaries and this limit are per minute. \
 The counts of all lines add up to the number of attempts.
 
 Fields of a JSON log line. A field is null if its value is not known.
