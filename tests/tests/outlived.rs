@@ -34,6 +34,9 @@ sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
 taken.send(b"x")
 print("taken", len(sockets), flush=True)
 for line in sys.stdin:
+    if line == "let go\n":
+        taken.close()
+        continue
     kind, address = line.split()
     wanted = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
     used = next(one for one in sockets if one.type == wanted)
@@ -47,7 +50,7 @@ for line in sys.stdin:
         print(type(error).__name__, flush=True)
 "#;
 
-/// Makes sockets, hands them on, and ends when they were taken; or stays, with a third argument.
+/// Makes sockets, hands them on, and ends when they were taken; or with a third argument, when the taker lets it go.
 const GIVER: &str = r#"
 import socket, sys
 made = [socket.socket(type=kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for _ in range(2)]
@@ -55,8 +58,8 @@ to = socket.socket(socket.AF_UNIX)
 to.connect("\0" + sys.argv[1])
 socket.send_fds(to, [b"x"], [one.fileno() for one in made])
 to.recv(1)
-while len(sys.argv) > 2:
-    to.recv(1)
+while len(sys.argv) > 2 and to.recv(1):
+    pass
 "#;
 
 struct Scripts {
@@ -106,6 +109,32 @@ fn begin_to_hand_over(
     giver.args(launcher).arg("/usr/bin/python3");
     giver.arg(scripts.giver.path()).arg(name);
     Ok((inside, giver))
+}
+
+/// A fence whose sockets another one has, and which still exists.
+struct Giver {
+    /// The process that has the sockets.
+    inside: Shell,
+    supervisor: Process,
+    policy: Policy,
+}
+
+impl Giver {
+    fn start(world: &World, taker: &Fence, giver: &Fence) -> Result<Self> {
+        let scripts = Scripts::new()?;
+        let (mut inside, mut command) =
+            begin_to_hand_over(world, taker, &giver.launcher(), &scripts)?;
+        command.arg("stay");
+        let supervisor = Process::spawn(command)?;
+        ensure!(inside.next_line()? == "taken 4");
+        // As a `set` that has the policy's maps open.
+        let policy = Policy::of(giver)?;
+        Ok(Self {
+            inside,
+            supervisor,
+            policy,
+        })
+    }
 }
 
 fn use_one(taker: &mut Shell, kind: &str, address: impl ToString) -> Result<String> {
@@ -181,16 +210,17 @@ fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
 
     let (taker, giver) = (nobody("taker")?, nobody("giver")?);
     let before = remains()?;
-    let scripts = Scripts::new()?;
-    let (mut inside, mut command) =
-        begin_to_hand_over(&world, &taker, &giver.launcher(), &scripts)?;
-    command.arg("stay");
-    let mut supervisor = Process::spawn(command)?;
-    ensure!(inside.next_line()? == "taken 4");
-    // As a `set` that has the policy's maps open.
-    let mut policy = Policy::of(&giver)?;
-    supervisor.signal(Signal::SIGTERM)?;
-    supervisor.wait(Duration::from_secs(10))?;
+    let Giver {
+        mut inside,
+        mut supervisor,
+        mut policy,
+    } = Giver::start(&world, &taker, &giver)?;
+    inside.tell("let go")?;
+    let ended = supervisor.wait(Duration::from_secs(10))?;
+    ensure!(
+        ended.and_then(|status| status.code()) == Some(0),
+        "{ended:?}"
+    );
     let mut left = remains()?;
     left.retain(|path| !before.contains(path));
     ensure!(
@@ -207,14 +237,11 @@ fn links_are_kept_for_sockets_of_a_fence_whose_cgroup_somebody_else_has_removed(
     let _host = Listeners::everywhere(&world.host, PORT)?;
     let _internet = Listeners::everywhere(&world.internet, PORT)?;
     let (taker, giver) = (Fence::new("taker")?, Fence::new("giver")?);
-    let scripts = Scripts::new()?;
-    let (mut inside, mut command) =
-        begin_to_hand_over(&world, &taker, &giver.launcher(), &scripts)?;
-    command.arg("stay");
-    let mut supervisor = Process::spawn(command)?;
-    ensure!(inside.next_line()? == "taken 4");
-    // As a `set` that has the policy's maps open.
-    let mut policy = Policy::of(&giver)?;
+    let Giver {
+        mut inside,
+        mut supervisor,
+        mut policy,
+    } = Giver::start(&world, &taker, &giver)?;
     supervisor.signal(Signal::SIGKILL)?;
     supervisor.wait(Duration::from_secs(10))?;
     let cgroup = cgroup(giver.name())?;
