@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    bench::{Goal, Options, Series, progress, turns},
+    bench::{Options, Series, progress, turns},
     namespace::Namespace,
     probe::{self, Load as Done},
     shell::Shell,
@@ -38,10 +38,6 @@ const TRIES: u32 = 10;
 
 /// How long a datagram of the guest is waited for. It arrives within the call that sends it.
 const ARRIVAL: Duration = Duration::from_millis(30);
-
-/// The throughput that the neighbour of a fenced guest must reach, of that beside an unfenced one and of that with such rules.
-const SHARE: f64 = 0.95;
-const SHARE_OF_RULES: f64 = 0.99;
 
 /// The load of datagrams that are sent one by one.
 const DATAGRAMS: &str = "send-udp";
@@ -157,35 +153,17 @@ impl Setup {
     }
 }
 
-/// Measures all loads; returns the figures with their goals.
-pub(crate) fn measure(options: &Options) -> Result<Vec<(Series, Vec<Goal>)>> {
+/// Measures all loads; returns the figures.
+pub(crate) fn measure(options: &Options) -> Result<Vec<Series>> {
     let mut setup = Setup::new()?;
     let mut all = Vec::new();
     for (name, kind, (address, port), unit) in LOADS {
         progress(name);
         let load = format!("{kind}/{address}/{port}");
         let series = compare(&mut setup, Series::new(name, unit), &load, options);
-        let series = series.with_context(|| format!("measure {name}"))?;
-        let goals = goals(&series);
-        all.push((series, goals));
+        all.push(series.with_context(|| format!("measure {name}"))?);
     }
     Ok(all)
-}
-
-fn goals(series: &Series) -> Vec<Goal> {
-    let others = RIVALS.into_iter().filter(|rival| *rival != Rival::Fence);
-    let goal = |rival: Rival| {
-        let (fence, rival_name) = (Rival::Fence.name(), rival.name());
-        let ratio = series.ratio(fence, rival_name);
-        let tolerance = series.ratio_tolerance(fence, rival_name);
-        let name = format!("{}, to {rival_name} (± {tolerance:.3})", series.group());
-        let limit = match rival {
-            Rival::Unfenced => SHARE,
-            _ => SHARE_OF_RULES,
-        };
-        Goal::at_least(&name, ratio, limit)
-    };
-    others.map(goal).collect()
 }
 
 /// Sets each rival up and takes it away in turns.
