@@ -8,6 +8,7 @@
 //! | `account` | counts and records |
 //! | `maps` | the maps, and the globals that the loader sets |
 //! | `kernel` | what differs between kernels |
+//! | `object` | what every object has |
 #![no_std]
 #![no_main]
 // The kernel has an instruction for an atomic addition. But `AtomicU64::fetch_add` is not available for this target,
@@ -22,6 +23,7 @@ mod hooks;
 mod judge;
 mod kernel;
 mod maps;
+mod object;
 mod subject;
 
 use aya_ebpf::{
@@ -186,14 +188,3 @@ fn list_sockets(ctx: *const u64) -> i32 {
 fn note_opened(ctx: TcContext) -> i32 {
     opened::answer(&ctx).cast_signed()
 }
-
-/// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The kernel offers ring buffers and the name of the current task only to programs with a GPL-compatible license.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

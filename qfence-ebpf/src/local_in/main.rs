@@ -15,6 +15,8 @@ mod packet;
 
 #[path = "../kernel.rs"]
 mod kernel;
+#[path = "../object.rs"]
+mod object;
 
 use core::{
     hint::cold_path,
@@ -150,7 +152,7 @@ fn guest(state: *const u8, skb: *const u8) -> Option<Guarded> {
     if let Some(guest) = by_device(filter, index) {
         return Some(guest);
     }
-    // Both are mostly the same: the kernel calls the hook with the device of the packet.
+    // It is the same device, mostly: the kernel calls the hook with that of the packet.
     let device: *const u8 = read(skb, |offsets| &offsets.device);
     if device != hooked {
         cold_path();
@@ -275,14 +277,3 @@ fn add(count: *mut u64) {
     // SAFETY: the caller passes a word of a map's value, aligned and alive as long as the program runs.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
 }
-
-/// Never reached; see main.rs.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// As in main.rs.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
