@@ -32,12 +32,10 @@ pub(super) fn prepare_frames(
     devices: bool,
     offsets: checksum::Offsets,
 ) -> Result<(Cow<'_, [u8]>, checksum::Offsets)> {
-    if !devices || offsets.casts == 0 || !helpers::can_cast(&offsets) {
-        let casts = 0;
-        return Ok((object.into(), checksum::Offsets { casts, ..offsets }));
-    }
-    let object = calling(object, offsets.casts)?;
-    Ok((object.into(), offsets))
+    let can = devices && offsets.casts != 0 && helpers::can_cast(&offsets);
+    let casts = if can { offsets.casts } else { 0 };
+    let object = prepare(object, casts)?;
+    Ok((object, checksum::Offsets { casts, ..offsets }))
 }
 
 /// The same for the object of the second layer.
@@ -48,12 +46,18 @@ pub(super) fn prepare_local_in(
     object: &[u8],
     offsets: local_in::Offsets,
 ) -> Result<(Cow<'_, [u8]>, local_in::Offsets)> {
-    if offsets.casts == 0 || !helpers::can_cast_to_ethernet(&offsets) {
-        let casts = 0;
-        return Ok((object.into(), local_in::Offsets { casts, ..offsets }));
+    let can = offsets.casts != 0 && helpers::can_cast_to_ethernet(&offsets);
+    let casts = if can { offsets.casts } else { 0 };
+    let object = prepare(object, casts)?;
+    Ok((object, local_in::Offsets { casts, ..offsets }))
+}
+
+/// An object whose programs call the function of this number, or for 0, the object as it is.
+fn prepare(object: &[u8], function: u32) -> Result<Cow<'_, [u8]>> {
+    match function {
+        0 => Ok(object.into()),
+        function => calling(object, function).map(Cow::Owned),
     }
-    let object = calling(object, offsets.casts)?;
-    Ok((object.into(), offsets))
 }
 
 /// A copy of an object whose programs call the function of this number.

@@ -195,19 +195,16 @@ fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
         let Some(of) = of else {
             continue;
         };
-        if wanted == ITSELF {
-            *place = all.number_of_struct(of);
-            continue;
-        }
-        let Some(member) = member else {
-            continue;
-        };
         // The first struct of a name that has the member counts.
-        let structs = all.wanted.iter().filter(|(name, _)| *name == of);
-        *place = structs
-            .filter_map(|(_, at)| all.member(*at, member, 0))
-            .next()
-            .map(Offset::number);
+        let offset_of = |member| {
+            let structs = all.wanted.iter().filter(|(name, _)| *name == of);
+            let mut found = structs.filter_map(|(_, at)| all.member(*at, member, 0));
+            found.next().map(Offset::number)
+        };
+        *place = match wanted {
+            ITSELF => all.number_of_struct(of),
+            _ => member.and_then(offset_of),
+        };
     }
     Ok(found)
 }
