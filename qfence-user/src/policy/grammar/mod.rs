@@ -170,6 +170,8 @@ fn protocol(word: &str) -> Result<Option<Proto>, RuleError> {
     };
     match decimal(number) {
         Some(number @ 1..) => Ok(Some(Proto::Number(number))),
+        // The first label of a domain name begins like this.
+        _ if number.contains('.') => Ok(None),
         _ => Err(RuleError::ProtocolNumber { text: word.into() }),
     }
 }

@@ -271,6 +271,9 @@ fn a_name_is_a_destination_with_protocol_and_ports() {
         ("udp:gäste.example:123", "udp:xn--gste-loa.example:123"),
         ("3.de", "3.de"),
         ("dead.beef", "dead.beef"),
+        ("proto-47.example.com", "proto-47.example.com"),
+        ("Proto-47.example.com:443", "proto-47.example.com:443"),
+        ("proto-47:proto-6.example", "gre:proto-6.example"),
     ] {
         assert_eq!(canonical(text), canonical_text);
     }
@@ -346,7 +349,8 @@ proptest! {
     #[test]
     fn what_looks_like_a_rule_is_one_or_an_error_and_means_what_it_displays(
         text in "(tcp:|any:|icmp:|proto-[0-9]{1,3}:)?\
-                 ([0-9a-f:./%\\[\\]]{0,20}|host|dns|[0-9]{1,3}(\\.[0-9]{1,3}){3}(/[0-9]{1,2})?)\
+                 ([0-9a-f:./%\\[\\]]{0,20}|host|dns|[0-9]{1,3}(\\.[0-9]{1,3}){3}(/[0-9]{1,2})?\
+                 |(\\*\\.)?(proto-|Proto-|host|self)?([A-Za-z0-9-]{1,4}\\.){1,2}[a-z]{2})\
                  (:[0-9,-]{0,9})?",
     ) {
         if let Ok(of) = text.parse::<Match>() {
