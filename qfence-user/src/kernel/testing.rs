@@ -14,7 +14,7 @@ use std::{
 use etherparse::PacketBuilder;
 use nix::{
     libc,
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
 };
 
@@ -68,6 +68,13 @@ impl Scene {
             run,
             _directory: directory,
         }
+    }
+}
+
+/// A directory on which something is mounted cannot be removed.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        umount2(&self.bpffs, MntFlags::MNT_DETACH).unwrap();
     }
 }
 
