@@ -15,7 +15,7 @@ use qfence_common::{
 
 use crate::{
     account::record::{Refusal, record_with, sight},
-    judge::own::{qfence_would_connect, qfence_would_send},
+    judge::own::call::{qfence_would_connect, qfence_would_send},
     subject::{
         author::Author,
         destination, owner,

@@ -15,7 +15,7 @@ use super::is_tcp;
 use crate::{
     account::refuse::Rest,
     judge::{
-        Judgement, has_monitored_sockets, own::qfence_note_connection, reason_against_socket,
+        Judgement, has_monitored_sockets, own::call::qfence_note_connection, reason_against_socket,
         redirected::DNS, refused,
     },
     maps::{ALLOW_NETNS, PULSE, marks::marks},

@@ -21,7 +21,7 @@ use crate::{
     },
     judge::{
         Judgement, judge_verdict,
-        own::{qfence_own_connection, qfence_own_datagram},
+        own::call::{qfence_own_connection, qfence_own_datagram},
         policy::{knows_self, verdict, verdict_at_once},
     },
     maps::{DENY_RETVAL, PROOF},

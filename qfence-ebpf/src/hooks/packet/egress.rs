@@ -22,7 +22,7 @@ use crate::{
     hooks::lead::asks,
     judge::{
         Judgement, has_monitored_sockets, judge,
-        own::{qfence_own_packet, qfence_own_syn},
+        own::packet::{qfence_own_packet, qfence_own_syn},
         peers,
         policy::{judges_standing, knows_self, monitors, verdict},
         reason_against_socket,

@@ -16,7 +16,7 @@ use crate::{
         flows,
         refuse::{Rest, refuse_packet},
     },
-    judge::{Judgement, judge, of_address, own::qfence_may_accept, peers, policy::verdict},
+    judge::{Judgement, judge, of_address, own::packet::qfence_may_accept, peers, policy::verdict},
     maps::{NODE_NETNS, RESOLVER},
     subject::{
         destination::Destination,
