@@ -14,9 +14,9 @@ pub const GUARDED_DEVICES_MAP: &str = "GUARDED_DEVICES";
 /// The hash map of the MAC addresses of fenced guests: from the address, as a number, to its [`Guarded`].
 pub const GUARDED_MACS_MAP: &str = "GUARDED_MACS";
 
-/// The array of one [`Filter`], with a [bit](filter_bit) for each guarded device and MAC address. What has no bit is not looked for
-/// in the maps: most packets are nobody's. Different ones can share a bit, and a bit stays when its device is not guarded any
-/// more.
+/// The array of one [`Filter`], with a [bit](filter_bit) for each guarded device and MAC address. What has no bit is not
+/// looked for in the maps: most packets are nobody's. Different ones can share a bit, and a bit stays when its device is not
+/// guarded any more.
 pub const GUARDED_FILTER_MAP: &str = "GUARDED_FILTER";
 
 /// The LRU hash map of what was dropped: from [`Dropped`] to the number of packets since the entry was made.
@@ -39,8 +39,8 @@ pub type Filter = [u64; FILTER_WORDS];
 
 const FILTER_WORDS: usize = 64;
 
-/// The bit of a device, by its index, or of a MAC address, as a number: the index of the word, and the mask. It depends on the lower
-/// half of a MAC address, in which the guests of a host differ.
+/// The bit of a device, by its index, or of a MAC address, as a number: the index of the word, and the mask. It depends on
+/// the lower half of a MAC address, in which the guests of a host differ.
 #[must_use]
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "six bits of it")]

@@ -17,8 +17,9 @@ pub const PORT_DEPTH: usize = 3;
 /// The maximum number of nodes on a path above a verdict.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
-/// The index of a verdict with the flags of the policy as a whole: MONITOR, and MANY if the policy allows any traffic
-/// to an IPv4 broadcast or multicast address, and SELF if it has a rule for `self`. The nodes before it are the roots for each path and address family.
+/// The index of a verdict with the flags of the policy as a whole: MONITOR, and MANY if the policy allows any traffic to an
+/// IPv4 broadcast or multicast address, and SELF if it has a rule for `self`. The nodes before it are the roots for each
+/// path and address family.
 pub const FLAGS: usize = 4;
 
 /// The index of the table of rules, which a policy with rules by name has: see [`crate::resolved`].

@@ -116,8 +116,8 @@ impl Verdict {
         }
     }
 
-    /// Adds those of [`HOST`], [`MANY`], [`MONITOR`], [`POD`] and [`NAMED`] that are set in `flags`. In the flags of a policy as a whole
-    /// [`SELF`] may be set as well.
+    /// Adds those of [`HOST`], [`MANY`], [`MONITOR`], [`POD`] and [`NAMED`] that are set in `flags`. In the flags of a
+    /// policy as a whole [`SELF`] may be set as well.
     #[must_use]
     pub const fn with(self, flags: u32) -> Self {
         Self(self.0 | flags & FLAGS)

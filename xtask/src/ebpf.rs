@@ -150,9 +150,9 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
     strip::without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))
 }
 
-/// The commands that run clippy on the eBPF crate, one for each set of features: each looks at all objects. The target is the host's: clippy's compiler has no
-/// core library for eBPF, and nothing is linked. Panics abort, as on the eBPF target: a crate without std has no
-/// unwinding.
+/// The commands that run clippy on the eBPF crate, one for each set of features: each looks at all objects. The target is
+/// the host's: clippy's compiler has no core library for eBPF, and nothing is linked. Panics abort, as on the eBPF target: a
+/// crate without std has no unwinding.
 pub(crate) fn clippy() -> Result<[Command; 2]> {
     Ok([clippy_of(Variant::Plain)?, clippy_of(Variant::Tracing)?])
 }

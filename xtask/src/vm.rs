@@ -27,8 +27,8 @@ use crate::{
     arch::Arch, build::Profile, cross, package, packages, report, report::Seconds, setup, workspace,
 };
 
-/// The commands to run if none is given. They are on the machine's PATH. `tap` and `package` are not among them: each takes minutes,
-/// and several times as long on a busy machine.
+/// The commands to run if none is given. They are on the machine's PATH. `tap` and `package` are not among them: each takes
+/// minutes, and several times as long on a busy machine.
 const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
     &["names"],

@@ -22,8 +22,8 @@ pub(crate) fn hit(rule: u32, is_call: bool) {
     qfence_hit(rule, is_call.into());
 }
 
-/// Counts a call that a rule allows: as a decision, and if `passes`, also as UDP that goes on. Returns whether it was counted as
-/// that. In the common case no function is called.
+/// Counts a call that a rule allows: as a decision, and if `passes`, also as UDP that goes on. Returns whether it was
+/// counted as that. In the common case no function is called.
 #[inline(always)]
 pub(crate) fn hit_by_call(rule: u32, passes: bool, connects: bool) -> bool {
     let Some(counts) = HITS.get_ptr_mut(rule) else {

@@ -84,9 +84,9 @@ fn may_be_named(path: LookupPath, verdict: Verdict) -> bool {
         && path == LookupPath::Address
 }
 
-/// Whether the fence has a resolver. Without one it never gets rules by name. It is a global, so the verifier removes all that
-/// depends on it from a fence without one. Only its port is read, because a read remains in the program even if nothing depends on
-/// it.
+/// Whether the fence has a resolver. Without one it never gets rules by name. It is a global, so the verifier removes all
+/// that depends on it from a fence without one. Only its port is read, because a read remains in the program even if nothing
+/// depends on it.
 #[inline(always)]
 pub(crate) fn has_resolver() -> bool {
     let resolver = (&raw const RESOLVER).cast::<Resolver>();

@@ -40,7 +40,8 @@ pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static FRONT: ArrayOfMaps<FirstNodes, 1> = ArrayOfMaps::new();
 
-/// The number of decisions of each rule, and a part of the traffic. The loader sets the length to fit the policy with which the fence starts.
+/// The number of decisions of each rule, and a part of the traffic. The loader sets the length to fit the policy with which
+/// the fence starts.
 #[btf_map]
 pub(crate) static HITS: PerCpuArray<RuleCounts, { MAX_RULES as usize }> = PerCpuArray::new();
 
@@ -163,9 +164,9 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 pub(crate) static MANAGER_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
     LpmTrie::new();
 
-// The globals. Each names its section, `.rodata`. Without the attribute LLVM merges it with any constant of the programs that has
-// the same bytes (`isUnmergeableGlobal` in ConstantMerge.cpp), such as a key of zeros. The constant would then have the
-// value that the loader gives to the global.
+// The globals. Each names its section, `.rodata`. Without the attribute LLVM merges it with any constant of the programs
+// that has the same bytes (`isUnmergeableGlobal` in ConstantMerge.cpp), such as a key of zeros. The constant would then have
+// the value that the loader gives to the global.
 
 /// The error of a denied call, as a negative errno; 0 if the kernel has no `bpf_set_retval`.
 #[unsafe(no_mangle)]

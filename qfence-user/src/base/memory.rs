@@ -20,8 +20,8 @@ fn return_freed() {
     }
 }
 
-/// Unmaps the pages of the program that nothing has changed: its code and constants. They come back from the page cache, or from
-/// the file, when they are used (madvise(2), MADV_DONTNEED). A start uses most of them, a supervisor at rest a part.
+/// Unmaps the pages of the program that nothing has changed: its code and constants. They come back from the page cache, or
+/// from the file, when they are used (madvise(2), MADV_DONTNEED). A start uses most of them, a supervisor at rest a part.
 fn drop_code() {
     // SAFETY: the function calls `drop_code_of` with valid arguments, and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(drop_code_of), ptr::null_mut()) };
@@ -52,10 +52,10 @@ unsafe extern "C" fn drop_code_of(
         let Some((start, length)) = whole_pages(start, length) else {
             continue;
         };
-        // SAFETY: the range is of a private mapping of the executable, and the program is linked without relocations in its code.
-        // So each page has the same bytes again, if nobody writes to the file. That is so for every page that was not used yet:
-        // the kernel refuses such writes to a running program (ETXTBSY), but not on Linux 6.11, nor on other machines with the same
-        // network file system. Packages replace the file. If the kernel refuses, the pages stay.
+        // SAFETY: the range is of a private mapping of the executable, and the program is linked without relocations in its
+        // code. So each page has the same bytes again, if nobody writes to the file. That is so for every page that was not
+        // used yet: the kernel refuses such writes to a running program (ETXTBSY), but not on Linux 6.11, nor on other
+        // machines with the same network file system. Packages replace the file. If the kernel refuses, the pages stay.
         unsafe {
             libc::madvise(
                 ptr::with_exposed_provenance_mut(start),

@@ -134,9 +134,9 @@ pub struct Attach {
 
     /// Also fence the host's ends of the veth pairs in the target's own network namespace
     ///
-    /// For guests in a pod or container whose frames leave by a tap device there, and not by sockets, as KubeVirt's do. Each such
-    /// device gets a fence of its own with the same policy, without a supervisor, that ends with the device. /dev/net/tun and
-    /// /dev/vhost-net may be opened in the target then.
+    /// For guests in a pod or container whose frames leave by a tap device there, and not by sockets, as KubeVirt's do. Each
+    /// such device gets a fence of its own with the same policy, without a supervisor, that ends with the device.
+    /// /dev/net/tun and /dev/vhost-net may be opened in the target then.
     #[arg(
         long,
         help_heading = "Target",
@@ -147,7 +147,8 @@ pub struct Attach {
 
     /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
     ///
-    /// It is said when the fence is in force, and `qfence-user ps` shows it. A fence with devices alone is called after the first.
+    /// It is said when the fence is in force, and `qfence-user ps` shows it. A fence with devices alone is called after the
+    /// first.
     #[arg(long)]
     pub name: Option<String>,
 

@@ -1,8 +1,8 @@
 //! Compiles a policy to the content of the policy map.
 //!
-//! For each prefix of a rule or set, [`membership`] finds the rules whose destinations contain it. [`ports`] decides
-//! between these rules by protocol and port. [`named`] has the rules by name. [`intervals`] turns nested prefixes into intervals, and [`tree`] makes
-//! the decision tree of the kernel from them, with slots from [`cut`].
+//! For each prefix of a rule or set, [`membership`] finds the rules whose destinations contain it. [`ports`] decides between
+//! these rules by protocol and port. [`named`] has the rules by name. [`intervals`] turns nested prefixes into intervals,
+//! and [`tree`] makes the decision tree of the kernel from them, with slots from [`cut`].
 //!
 //! Each path has its own prefixes. Through the loopback device everything is the host.
 pub mod explain;

@@ -54,8 +54,8 @@ impl Tree {
         self.nodes
     }
 
-    /// Adds a table: the children for `base` and each number after it, between the first child, for numbers below, and the last,
-    /// for those above.
+    /// Adds a table: the children for `base` and each number after it, between the first child, for numbers below, and the
+    /// last, for those above.
     pub(super) fn table(&mut self, base: u64, children: Vec<Node>) -> Result<Node, TooMany> {
         let too_many = TooMany {
             pieces: children.len(),

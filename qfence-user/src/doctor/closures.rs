@@ -33,8 +33,8 @@ pub fn examine(hierarchy: Option<&Hierarchy>, run: &Path) -> [Finding; 2] {
     ]
 }
 
-/// Whether the programs of the security module BPF run on this kernel; the error is the reason if they do not, or if that cannot
-/// be found out now. An answer of the kernel that is cached for this boot is taken.
+/// Whether the programs of the security module BPF run on this kernel; the error is the reason if they do not, or if that
+/// cannot be found out now. An answer of the kernel that is cached for this boot is taken.
 ///
 /// # Errors
 /// The reason.

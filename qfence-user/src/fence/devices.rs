@@ -45,8 +45,8 @@ pub struct FencedDevice {
     /// Whether it was made for the fence, and ends with it.
     #[serde(default)]
     pub is_made: bool,
-    /// Whether it is this host's end of a pod's wire. The fence ends with it. The host serves nothing to the pod that the fences
-    /// of its containers do not allow: neither DNS at the gateway nor DHCP.
+    /// Whether it is this host's end of a pod's wire. The fence ends with it. The host serves nothing to the pod that the
+    /// fences of its containers do not allow: neither DNS at the gateway nor DHCP.
     #[serde(default)]
     pub is_of_pod: bool,
 }

@@ -1,5 +1,5 @@
-//! The wires of a pod, beside the fence of one of its containers: whether each is fenced. They have fences of their own, which can end
-//! before, and the pod can get others.
+//! The wires of a pod, beside the fence of one of its containers: whether each is fenced. They have fences of their own,
+//! which can end before, and the pod can get others.
 
 use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -22,8 +22,8 @@ pub struct Wired {
 }
 
 impl Wired {
-    /// Its devices that are not fenced: name and reason. `pids` are the processes of the container, and `listed` all fences. None if
-    /// this process is in another network namespace and cannot know.
+    /// Its devices that are not fenced: name and reason. `pids` are the processes of the container, and `listed` all fences.
+    /// None if this process is in another network namespace and cannot know.
     #[must_use]
     pub fn unfenced(&self, pids: &[Pid], listed: &[Listed], proc: &Path) -> Vec<(String, String)> {
         if pids.is_empty() || netns().ok() != Some(self.here) {

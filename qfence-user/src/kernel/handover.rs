@@ -63,9 +63,9 @@ impl Pins {
     /// the pins can be removed without waiting. Meanwhile nobody may change the policy.
     ///
     /// # Errors
-    /// If the links are not in this cgroup, or the kernel fails to attach a program. Or if what the kernel still has to send for
-    /// the fence would be judged: each packet of connections is, or the kernel has a protocol such as SCTP. In all cases nothing
-    /// is changed.
+    /// If the links are not in this cgroup, or the kernel fails to attach a program. Or if what the kernel still has to send
+    /// for the fence would be judged: each packet of connections is, or the kernel has a protocol such as SCTP. In all cases
+    /// nothing is changed.
     pub fn hand_over(&self, name: &str, cgroup: File, id: u64) -> Result<HandOver> {
         self.check()?;
         let directory = self.directory(name);

@@ -235,8 +235,8 @@ pub(super) fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Loaded>>);
 
 impl Loading {
-    /// Starts loading the programs of these hooks, and with `lists` those that list sockets. `held` is dropped afterwards: the programs name maps by their
-    /// descriptors until then.
+    /// Starts loading the programs of these hooks, and with `lists` those that list sockets. `held` is dropped afterwards:
+    /// the programs name maps by their descriptors until then.
     pub(super) fn begin(
         mut ebpf: Ebpf,
         source: Source<'static>,

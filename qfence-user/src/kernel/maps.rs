@@ -218,8 +218,8 @@ impl Maps {
         self.policy.clear().context("cannot remove the policy")
     }
 
-    /// Has everything refused permanently: no process can publish a policy any more, and the one in force, if there is one, refuses
-    /// everything, as by [`Maps::refuse_all`].
+    /// Has everything refused permanently: no process can publish a policy any more, and the one in force, if there is one,
+    /// refuses everything, as by [`Maps::refuse_all`].
     ///
     /// # Errors
     /// If the maps cannot be frozen, read or written.

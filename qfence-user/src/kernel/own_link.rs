@@ -1,5 +1,5 @@
-//! Links of programs for devices, socket options and security modules. aya 0.14 makes them, but offers no `FdLink` for them, which
-//! pinning needs.
+//! Links of programs for devices, socket options and security modules. aya 0.14 makes them, but offers no `FdLink` for them,
+//! which pinning needs.
 
 use std::{
     ffi::c_long,

@@ -117,13 +117,13 @@ impl Sharing {
 pub struct Beside {
     /// The hooks at which the fence has no program.
     pub left_out: Vec<Hook>,
-    /// The hooks at which a program of a cgroup above does not apply to the fence's cgroup any more, because it was attached with
-    /// BPF_F_ALLOW_OVERRIDE.
+    /// The hooks at which a program of a cgroup above does not apply to the fence's cgroup any more, because it was attached
+    /// with BPF_F_ALLOW_OVERRIDE.
     pub replaced: Vec<Hook>,
 }
 
-/// Whether a program at `hook` of the cgroup `directory` would replace one of a cgroup above, which applies in `directory` until
-/// then. That one was attached without BPF_F_ALLOW_MULTI (`compute_effective_progs` in kernel/bpf/cgroup.c). With
+/// Whether a program at `hook` of the cgroup `directory` would replace one of a cgroup above, which applies in `directory`
+/// until then. That one was attached without BPF_F_ALLOW_MULTI (`compute_effective_progs` in kernel/bpf/cgroup.c). With
 /// BPF_F_ALLOW_OVERRIDE the kernel permits it.
 ///
 /// # Errors

@@ -39,9 +39,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Pins {
-    /// Removes the pins of a fence whose cgroup is gone. Its links go too, unless a process has them open. Links that
-    /// still judge sockets are moved to another directory, so that the name can be used again. Links to network devices are
-    /// not: what had them open has ended. `handed_over` is whether [`Pins::hand_over`] was called before the cgroup was removed:
+    /// Removes the pins of a fence whose cgroup is gone. Its links go too, unless a process has them open. Links that still
+    /// judge sockets are moved to another directory, so that the name can be used again. Links to network devices are not:
+    /// what had them open has ended. `handed_over` is whether [`Pins::hand_over`] was called before the cgroup was removed:
     /// then the links are not needed any more.
     ///
     /// # Errors
@@ -118,8 +118,8 @@ impl Pins {
         Ok(errors)
     }
 
-    /// Moves the pins of a fence aside, whose cgroup has this id, so that another can have its name. Its programs stay attached,
-    /// with their policy, until [`Pins::end_replaced`], or until the cgroup is gone.
+    /// Moves the pins of a fence aside, whose cgroup has this id, so that another can have its name. Its programs stay
+    /// attached, with their policy, until [`Pins::end_replaced`], or until the cgroup is gone.
     ///
     /// # Errors
     /// If they cannot be moved. Then nothing is changed.

@@ -49,8 +49,8 @@ impl Addresses {
         Ok(Self(map.try_into()?))
     }
 
-    /// Puts grants of an address in force, beside those that are. It lasts for `lasts`, or up to a second less if it was in force
-    /// already. Use makes it last longer. When this returns, the programs see it.
+    /// Puts grants of an address in force, beside those that are. It lasts for `lasts`, or up to a second less if it was in
+    /// force already. Use makes it last longer. When this returns, the programs see it.
     ///
     /// # Errors
     /// If there is no room, or the kernel fails to. Nothing has changed then.

@@ -71,8 +71,8 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
-    /// From now on no process can change what is in the slot. Before Linux 5.10.82 and 5.15.5, a change that has begun can still
-    /// come afterwards (`map_freeze` in kernel/bpf/syscall.c).
+    /// From now on no process can change what is in the slot. Before Linux 5.10.82 and 5.15.5, a change that has begun can
+    /// still come afterwards (`map_freeze` in kernel/bpf/syscall.c).
     ///
     /// # Errors
     /// If the kernel does not do it, or another process changes it all the time.

@@ -103,7 +103,8 @@ const MULTICAST: [Net; 3] = [
 
 /// The members of a set on every host. `None` for `host`, `dns`, `gateway` and `internet`, which depend on the host.
 ///
-/// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members ([`Sets::members`](super::Sets::members)).
+/// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members
+/// ([`Sets::members`](super::Sets::members)).
 #[must_use]
 pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
     match name {

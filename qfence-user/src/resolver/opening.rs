@@ -22,8 +22,8 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens addresses of a name for this time. Without grants, the policy judges them as all others: then nothing is struck, and
-    /// nothing put in force.
+    /// Opens addresses of a name for this time. Without grants, the policy judges them as all others: then nothing is
+    /// struck, and nothing put in force.
     pub(super) fn open(
         ends: &Ends,
         counts: &Counts,

@@ -27,9 +27,9 @@ const UNKNOWN: &str = "the open files of a process of the guest cannot be looked
 /// A device, by name, or by path if the name is not known, and why it is not fenced.
 pub(crate) type Unfenced = (String, String);
 
-/// The devices that the processes of a fence have open and that are not its own. The first process whose descriptors cannot all be
-/// looked at is named by `/proc/PID/fd`, and no other is looked at then. `apart` looks at them.
-/// None of a fence where they are allowed, or that is not attached to a guest. Where they are refused, monitor mode lets them pass.
+/// The devices that the processes of a fence have open and that are not its own. The first process whose descriptors cannot
+/// all be looked at is named by `/proc/PID/fd`, and no other is looked at then. `apart` looks at them. None of a fence where
+/// they are allowed, or that is not attached to a guest. Where they are refused, monitor mode lets them pass.
 #[must_use]
 pub(crate) fn unjudged(
     fence: &Description,

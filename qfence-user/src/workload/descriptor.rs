@@ -9,8 +9,8 @@ use crate::base::{files::bounded, paths::Paths};
 /// More bytes than the description of a socket has.
 const DESCRIPTION: u64 = 4096;
 
-/// Whether a descriptor of a process is a socket that is closed when the process executes a program. `false` if that is not known.
-/// Nothing else is described: the description of an epoll instance can block (`base/process/open_taps.rs`).
+/// Whether a descriptor of a process is a socket that is closed when the process executes a program. `false` if that is not
+/// known. Nothing else is described: the description of an epoll instance can block (`base/process/open_taps.rs`).
 #[must_use]
 pub fn is_closed_on_exec(pid: Pid, descriptor: i32, paths: &Paths) -> bool {
     let process = paths.proc.join(pid.to_string());

@@ -68,8 +68,8 @@ pub(super) fn directories(path: &Path) -> Result<Vec<String>> {
             bail!("{} has more than {ENTRIES} entries", path.display());
         }
         let entry = entry.with_context(context)?;
-        // It has ended or was removed. /proc does not tell the type of a process that ends while it is listed (`proc_fill_cache` in
-        // fs/proc/base.c), so the name is looked up.
+        // It has ended or was removed. /proc does not tell the type of a process that ends while it is listed
+        // (`proc_fill_cache` in fs/proc/base.c), so the name is looked up.
         let kind = match entry.file_type() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             kind => kind.with_context(context)?,

@@ -1,5 +1,5 @@
-//! An unfenced machine in the bridge of a guest: its throughput while the guest is fenced, while rules of a firewall keep it from
-//! the host, and while nothing does.
+//! An unfenced machine in the bridge of a guest: its throughput while the guest is fenced, while rules of a firewall keep it
+//! from the host, and while nothing does.
 
 use std::{
     io::ErrorKind,
@@ -29,8 +29,8 @@ use crate::{
 /// With what the neighbour's throughput is measured.
 const RIVALS: [Rival; 3] = [Rival::Unfenced, Rival::Fence, Rival::Nftables];
 
-/// After the start or the end of a fence: what the supervisor and the kernel still do for it takes a processor, and is not to be
-/// in the figures.
+/// After the start or the end of a fence: what the supervisor and the kernel still do for it takes a processor, and is not
+/// to be in the figures.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// In how many short tries datagrams are sent. The fastest counts.

@@ -1,7 +1,7 @@
 //! A host with container engines, without a virtual machine: podman and Docker of Debian on a copy-on-write view of the
 //! files of this machine, in the network of a [`World`]'s host, with cgroup v2 alone. The engines are unpacked and not
-//! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt, and another
-//! LXC.
+//! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt, and
+//! another LXC.
 
 mod cri;
 mod libvirt;

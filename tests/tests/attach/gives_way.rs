@@ -27,8 +27,8 @@ const REPLACED: &str = "attached with BPF_F_ALLOW_OVERRIDE, does not apply to th
 /// Attaches a program that refuses each connect() to IPv4 addresses.
 fn refuse_calls(cgroup: &Path, flags: u32) -> Result<OwnedFd> {
     let license = c"GPL";
-    // prog_type and insn_cnt, insns, license, log_level and log_size, log_buf, kern_version and prog_flags, prog_name, prog_ifindex
-    // and expected_attach_type.
+    // prog_type and insn_cnt, insns, license, log_level and log_size, log_buf, kern_version and prog_flags, prog_name,
+    // prog_ifindex and expected_attach_type.
     let load: [u64; 9] = [
         TYPE | (u64::try_from(REFUSES.len())? << 32),
         u64::try_from(REFUSES.as_ptr().addr())?,

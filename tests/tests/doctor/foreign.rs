@@ -23,8 +23,8 @@ fn exec(host: &Private) -> Result<Ended> {
     to_end(command)
 }
 
-/// Attaches a program for connect4 at the root of the hierarchy, for the lifetime of the cgroup. aya cannot do this: it attaches
-/// by links, which always leave room for other programs.
+/// Attaches a program for connect4 at the root of the hierarchy, for the lifetime of the cgroup. aya cannot do this: it
+/// attaches by links, which always leave room for other programs.
 fn attach(host: &Private, flags: u32) -> Result<u32> {
     let object = workspace::root().join("target/ebpf/qfence.o");
     let mut ebpf = EbpfLoader::new().load_file(&object)?;

@@ -13,7 +13,8 @@ const BRIDGE: &str = "br-added";
 const HOST: &str = "10.99.7.1";
 const GUEST: &str = "10.99.7.2";
 
-/// Interfaces whose devices libvirt opens without a hook. A macvtap device has a node in /dev, which udev makes: there is none here.
+/// Interfaces whose devices libvirt opens without a hook. A macvtap device has a node in /dev, which udev makes: there is
+/// none here.
 const INTERFACES: [&str; 2] = [
     "<interface type='bridge'><source bridge='br-added'/><model type='virtio'/></interface>",
     "<interface type='ethernet'><model type='virtio'/></interface>",

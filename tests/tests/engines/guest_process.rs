@@ -17,8 +17,8 @@ use tests::{
 
 use super::libvirt::{create, scene};
 
-/// `ps` looks at the open files of the guest's processes. The kernel describes an epoll instance to nobody while it writes events to the
-/// memory of a process, and that need not end.
+/// `ps` looks at the open files of the guest's processes. The kernel describes an epoll instance to nobody while it writes
+/// events to the memory of a process, and that need not end.
 #[test]
 fn a_process_of_the_guest_cannot_keep_ps() -> Result<()> {
     let (scene, _libvirtd) = scene()?;

@@ -153,8 +153,8 @@ fn endings(shell: &mut Shell, script: &str) -> Result<Vec<String>> {
     floods.into_iter().map(one).collect()
 }
 
-/// A policy like the default one, on a host that has nothing but what every host has: it lets no broadcast through, and all that
-/// the host's own networks are.
+/// A policy like the default one, on a host that has nothing but what every host has: it lets no broadcast through, and all
+/// that the host's own networks are.
 fn without_broadcasts() -> Scene {
     let rule = |allow, to| NaiveRule {
         allow,

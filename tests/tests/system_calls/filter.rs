@@ -47,8 +47,8 @@ fn the_internet_is_there_all_the_same() -> Result<()> {
     Ok(())
 }
 
-/// TIOCSTI types into the terminal, so that the shell outside the fence executes it. The last two return namespaces of processes
-/// outside.
+/// TIOCSTI types into the terminal, so that the shell outside the fence executes it. The last two return namespaces of
+/// processes outside.
 #[test]
 fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
     let scene = Scene::new(&[])?;

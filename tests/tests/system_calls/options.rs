@@ -199,7 +199,8 @@ fn who_asks_for_it_gets_compat_options_and_no_more() -> Result<()> {
     Ok(())
 }
 
-/// If the policy allows no broadcast, SO_BROADCAST on a UDP socket has no effect and no error, whatever the length of its value.
+/// If the policy allows no broadcast, SO_BROADCAST on a UDP socket has no effect and no error, whatever the length of its
+/// value.
 #[test]
 fn a_long_value_makes_no_broadcaster() -> Result<()> {
     const SET: &str = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\

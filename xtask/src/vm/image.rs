@@ -1,5 +1,6 @@
 //! The machine's disk, and the kernel and initramfs of its release. They are made once, and again when their recipe changes.
-//! Packages for x86_64 are installed. Those for aarch64 are only unpacked, because their scripts cannot run on another processor.
+//! Packages for x86_64 are installed. Those for aarch64 are only unpacked, because their scripts cannot run on another
+//! processor.
 
 use std::{
     ffi::OsString,

@@ -11,17 +11,18 @@ use crate::{
     },
 };
 
-/// The results for a UDP connect() that asks for a source address: it is judged like any other; it goes to port 0; it is left as
-/// it is.
+/// The results for a UDP connect() that asks for a source address: it is judged like any other; it goes to port 0; it is
+/// left as it is.
 pub(super) const JUDGED: u32 = 0;
 pub(super) const TO_NOBODY: u32 = 1;
 const AS_IT_IS: u32 = 2;
 
-/// Judges a UDP connect() to the unspecified address, which is the host's loopback, or to port 0. C libraries connect sockets to the
-/// addresses that they have found, ask for the source address, and send nothing (getaddrinfo(3) sorts by it, RFC 6724). For a
-/// listener on all addresses, that is the unspecified one. So the call succeeds, and is not recorded, but the socket leads to
-/// port 0, to which nothing can be bound (`inet_get_port` chooses another): PPPoL2TP sends by a connected UDP socket of the
-/// process, and such a packet passes no egress program. What the process sends by the socket passes it, and is refused.
+/// Judges a UDP connect() to the unspecified address, which is the host's loopback, or to port 0. C libraries connect
+/// sockets to the addresses that they have found, ask for the source address, and send nothing (getaddrinfo(3) sorts by it,
+/// RFC 6724). For a listener on all addresses, that is the unspecified one. So the call succeeds, and is not recorded, but
+/// the socket leads to port 0, to which nothing can be bound (`inet_get_port` chooses another): PPPoL2TP sends by a
+/// connected UDP socket of the process, and such a packet passes no egress program. What the process sends by the socket
+/// passes it, and is refused.
 ///
 /// A denied call that is only monitored is left as it is: what is sent is recorded. `verdict` denies it. Global: see
 /// `judge/policy.rs`.

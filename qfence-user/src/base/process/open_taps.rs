@@ -1,7 +1,7 @@
 //! The tap and macvtap devices that a process has open, by /proc (proc_pid_fdinfo(5)). The helper process looks at them
-//! (`helper.rs`), because the kernel describes some files only when nobody uses them: the description of an epoll instance waits
-//! until no thread has it write events to its memory (`ep_show_fdinfo` and `ep_send_events` in fs/eventpoll.c). A file system in
-//! user space (FUSE) can supply that memory, and need not answer. Nothing ends such a wait.
+//! (`helper.rs`), because the kernel describes some files only when nobody uses them: the description of an epoll instance
+//! waits until no thread has it write events to its memory (`ep_show_fdinfo` and `ep_send_events` in fs/eventpoll.c). A file
+//! system in user space (FUSE) can supply that memory, and need not answer. Nothing ends such a wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,9 +98,9 @@ fn look_at_table(process: &Path, open: &mut OpenTaps, left: &mut usize) -> io::R
     Ok(())
 }
 
-/// Adds the device of a descriptor, if it has one. Only the kernel's own description of a file shows that: the path of the device
-/// file is not known once its mount was detached, as slirp4netns does. Sockets, pipes, epoll instances and the like have no path,
-/// and are not described.
+/// Adds the device of a descriptor, if it has one. Only the kernel's own description of a file shows that: the path of the
+/// device file is not known once its mount was detached, as slirp4netns does. Sockets, pipes, epoll instances and the like
+/// have no path, and are not described.
 fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<()> {
     let file = process.join("fd").join(descriptor.to_string());
     let path = fs::read_link(&file)?;
@@ -122,16 +122,16 @@ fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<(
     Ok(())
 }
 
-/// Whether an open file is the device by which processes get tap devices. Other files are not described: a process can have so many
-/// locks on one that the description takes minutes. A file system in user space is not asked.
+/// Whether an open file is the device by which processes get tap devices. Other files are not described: a process can have
+/// so many locks on one that the description takes minutes. A file system in user space is not asked.
 fn is_tun(file: &Path) -> io::Result<bool> {
     let about = statx(CWD, file, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?;
     let is_device = FileType::from_raw_mode(about.stx_mode.into()) == FileType::CharacterDevice;
     Ok(is_device && (about.stx_rdev_major, about.stx_rdev_minor) == (TUN.major, TUN.minor))
 }
 
-/// The name of the tap device in a description (`tun_chr_show_fdinfo` in drivers/net/tun.c); `None` for another file, and for one that
-/// is attached to no device any more.
+/// The name of the tap device in a description (`tun_chr_show_fdinfo` in drivers/net/tun.c); `None` for another file, and
+/// for one that is attached to no device any more.
 fn tap(description: impl io::Read) -> io::Result<Option<String>> {
     let mut lines = BufReader::new(description.take(DESCRIPTION));
     let mut line = Vec::new();

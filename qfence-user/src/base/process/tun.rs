@@ -26,8 +26,8 @@ pub(crate) struct TapDevice {
     pub(crate) netns: u64,
 }
 
-/// The device that a descriptor of a process is attached to; `None` if the process or the descriptor is gone, or it is attached to
-/// no device.
+/// The device that a descriptor of a process is attached to; `None` if the process or the descriptor is gone, or it is
+/// attached to no device.
 ///
 /// # Errors
 /// If the descriptor cannot be taken from the process.

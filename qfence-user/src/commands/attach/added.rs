@@ -12,7 +12,8 @@ use crate::{
     workload::{Target, added::HOTPLUG},
 };
 
-/// Whether the fence refuses devices for networks that are handed to the target. The description gets the hook, or what is open.
+/// Whether the fence refuses devices for networks that are handed to the target. The description gets the hook, or what is
+/// open.
 ///
 /// # Errors
 /// If there is no cgroup2 hierarchy.

@@ -67,8 +67,8 @@ fn unjudged(sockets: &[OpenSocket], is_closed: impl Fn(&OpenSocket) -> bool) -> 
     all.iter().map(words).collect()
 }
 
-/// Refuses sockets that the fence does not judge, or warns of them. `starting` is the first process of a container whose runtime
-/// has not executed the container's program yet: what it closes before that is not the target's.
+/// Refuses sockets that the fence does not judge, or warns of them. `starting` is the first process of a container whose
+/// runtime has not executed the container's program yet: what it closes before that is not the target's.
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
@@ -176,8 +176,8 @@ struct Fenced<'a> {
     wired: Option<u64>,
 }
 
-/// Whether a descriptor of a process is attached to a tap device that is fenced. One that cannot be looked at counts as one that is
-/// not.
+/// Whether a descriptor of a process is attached to a tap device that is fenced. One that cannot be looked at counts as one
+/// that is not.
 fn is_fenced(open: &OpenSocket, fenced: &Fenced<'_>, apart: &mut Apart) -> bool {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return false;

@@ -70,8 +70,8 @@ pub(super) fn fence(options: &Attach, target: &Target, paths: &Paths) -> Result<
 /// How long another container of the pod may take to fence a wire.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fences a wire unless it is fenced. While another process is about to fence it, as for another container of the pod, waits for
-/// that: it may fail.
+/// Fences a wire unless it is fenced. While another process is about to fence it, as for another container of the pod, waits
+/// for that: it may fail.
 fn ensure_fenced(wire: &Wire, options: &Attach, paths: &Paths) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut is_own = false;
@@ -192,7 +192,8 @@ fn look(device: &FencedDevice, paths: &Paths) -> Result<Seen> {
     })
 }
 
-/// Looks for the fence of a device among others. `has_pins` is whether one whose description cannot be read has programs for it.
+/// Looks for the fence of a device among others. `has_pins` is whether one whose description cannot be read has programs for
+/// it.
 fn seen(device: &FencedDevice, listed: &[Listed], has_pins: impl Fn(&str) -> bool) -> Result<Seen> {
     for listed in listed {
         let name = &listed.name;

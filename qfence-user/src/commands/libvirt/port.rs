@@ -94,8 +94,9 @@ fn undescribed(fences: &Fences, port: &Port, paths: &Paths) -> Result<Option<Str
     Ok(judges.map(|(name, _)| name))
 }
 
-/// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted. An interface
-/// that was detached from the guest is still described, but its device is gone, and the next one has another index.
+/// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted. An
+/// interface that was detached from the guest is still described, but its device is gone, and the next one has another
+/// index.
 fn has(fence: &Description, port: &Port) -> bool {
     let exists = |device: &FencedDevice| if_nametoindex(&*device.name).ok() == Some(device.index);
     let mut devices = fence.devices.iter();

@@ -137,8 +137,8 @@ fn fence_one(late: &Late, options: &[String], voice: Voice, paths: &Paths) -> Re
     Ok(true)
 }
 
-/// Takes the lock of this node's plugins. After the time it returns without the lock: whoever has it does not go on, and what is
-/// to be fenced does not wait for that.
+/// Takes the lock of this node's plugins. After the time it returns without the lock: whoever has it does not go on, and
+/// what is to be fenced does not wait for that.
 fn alone(paths: &Paths, limit: Duration) -> Result<Option<Exclusive>> {
     let directory = paths.run.join("nri");
     Directory::make_private(&paths.run)?;

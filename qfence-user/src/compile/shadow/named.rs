@@ -1,7 +1,7 @@
 //! Finds rules by name that can never match.
 //!
-//! A rule that denies a name refuses its look-up, whatever its ports are, and nothing else: connections are judged by address. So
-//! it is hidden by earlier rules by name alone, and an earlier rule for all addresses does not hide it.
+//! A rule that denies a name refuses its look-up, whatever its ports are, and nothing else: connections are judged by
+//! address. So it is hidden by earlier rules by name alone, and an earlier rule for all addresses does not hide it.
 
 use qfence_common::Action;
 

@@ -106,8 +106,8 @@ impl<'a> Locked<'a> {
     /// An orphan of the same name at the same cgroup is replaced.
     ///
     /// # Errors
-    /// If the name is in use, the cgroup has a fence already, or a part cannot be made. Nothing is left then; the programs of an
-    /// orphan that was to be replaced stay attached.
+    /// If the name is in use, the cgroup has a fence already, or a part cannot be made. Nothing is left then; the programs
+    /// of an orphan that was to be replaced stay attached.
     pub fn attach(
         self,
         name: Option<&str>,

@@ -57,8 +57,8 @@ impl DeviceMaps {
         })
     }
 
-    /// Adds a device with all that the programs are to know of it, and these flags. The device itself is last: before it, its frames are
-    /// dropped.
+    /// Adds a device with all that the programs are to know of it, and these flags. The device itself is last: before it,
+    /// its frames are dropped.
     ///
     /// # Errors
     /// If the maps are full.

@@ -53,8 +53,8 @@ const VARIABLES: &[(&str, &str)] = &[
 /// The most endpoints that are found: each costs a mount, and the user of the command chooses how many sockets there are.
 const MOST: usize = 256;
 
-/// The endpoints of a user that are in none of `known`. `listeners` are the names of listening sockets, and `variable` returns variables of the
-/// command's environment.
+/// The endpoints of a user that are in none of `known`. `listeners` are the names of listening sockets, and `variable`
+/// returns variables of the command's environment.
 pub(super) fn endpoints(
     uid: Uid,
     known: &[Endpoint],

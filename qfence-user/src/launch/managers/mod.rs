@@ -48,8 +48,8 @@ pub struct Managers {
 }
 
 impl Managers {
-    /// The managers that a user can reach, except by the sockets `allowed`. With `closes_name_services` they include services that
-    /// look names up. `proc` is where procfs is mounted.
+    /// The managers that a user can reach, except by the sockets `allowed`. With `closes_name_services` they include
+    /// services that look names up. `proc` is where procfs is mounted.
     ///
     /// # Errors
     /// If the list of Unix sockets cannot be read.

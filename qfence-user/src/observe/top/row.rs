@@ -45,7 +45,8 @@ fn attempts(counted: &Snapshot, lookups: u64) -> u64 {
 }
 
 impl Rates {
-    /// The rates between two snapshots, each with the number of refused look-ups. `None` if another fence has the name now, or no time has passed.
+    /// The rates between two snapshots, each with the number of refused look-ups. `None` if another fence has the name now,
+    /// or no time has passed.
     #[must_use]
     pub fn between(
         (before, lookups_before): (&Snapshot, u64),

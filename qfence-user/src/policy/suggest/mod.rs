@@ -23,8 +23,8 @@ const ALONE: usize = 128;
 /// How many names that were only looked up are listed.
 const LISTED: usize = 64;
 
-/// A profile, as TOML, that allows the sightings, with their numbers as comments, and otherwise has the rules of the
-/// fence's own policy. `unlisted` is the number of sightings for which there was no room. An address that the fence looked up is
+/// A profile, as TOML, that allows the sightings, with their numbers as comments, and otherwise has the rules of the fence's
+/// own policy. `unlisted` is the number of sightings for which there was no room. An address that the fence looked up is
 /// suggested by its names in `found`, which is what the fence's resolver found; `None` without a resolver.
 #[must_use]
 pub fn suggest(

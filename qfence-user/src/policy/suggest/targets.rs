@@ -56,7 +56,8 @@ impl Found<'_> {
         names.into_iter().collect()
     }
 
-    /// The names that were looked up and are in none of the targets, with a remark if no name may lead to one of their addresses.
+    /// The names that were looked up and are in none of the targets, with a remark if no name may lead to one of their
+    /// addresses.
     pub(super) fn only_looked_up(&self, targets: &[Target]) -> Vec<String> {
         let matches = targets.iter().flat_map(|target| &target.matches);
         let suggested: BTreeSet<_> = matches

@@ -196,8 +196,8 @@ impl Attempt {
         }
     }
 
-    /// Whether it may be of getaddrinfo(3): C libraries sort the addresses of a name by connecting a UDP socket to each, by which
-    /// nothing is sent.
+    /// Whether it may be of getaddrinfo(3): C libraries sort the addresses of a name by connecting a UDP socket to each, by
+    /// which nothing is sent.
     fn may_be_sorting(&self) -> bool {
         let is_connect = [Hook::Connect4, Hook::Connect6].map(Hook::name);
         let is_of_name = matches!(

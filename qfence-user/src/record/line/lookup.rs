@@ -9,9 +9,9 @@ use crate::{base::printable::printable, policy::guard::Struck};
 /// Look-ups of a name by the fence, since the last line about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
-    /// `denied`; `would-deny` in monitor mode; `allowed`; `struck`: allowed, but addresses were taken out of the answer; `failed`:
-    /// no nameserver gave an answer; `full`: addresses were left out for which there was no room; or `error`: those that the
-    /// kernel failed to put in force.
+    /// `denied`; `would-deny` in monitor mode; `allowed`; `struck`: allowed, but addresses were taken out of the answer;
+    /// `failed`: no nameserver gave an answer; `full`: addresses were left out for which there was no room; or `error`:
+    /// those that the kernel failed to put in force.
     pub verdict: String,
     /// The name; `None` if the line is about many names.
     pub name: Option<Arc<str>>,

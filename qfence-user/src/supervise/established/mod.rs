@@ -2,8 +2,9 @@
 //!
 //! The hooks judge calls, and for TCP the packet that opens a connection. A new policy therefore does not affect an
 //! established connection. So after a policy is published, every connection that the fence opened is checked again, and
-//! ended if the policy denies it (one to a listener of the fence's own, unless a rule for `self` covers it): the peer gets a reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c,
-//! `udp_abort` in net/ipv4/udp.c). Connections that a listener of the fence accepted are kept.
+//! ended if the policy denies it (one to a listener of the fence's own, unless a rule for `self` covers it): the peer gets a
+//! reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c, `udp_abort` in net/ipv4/udp.c). Connections that a
+//! listener of the fence accepted are kept.
 //!
 //! A connection that is opened between the publication and the search is harmless: the first packet of TCP, and every
 //! datagram, passes the egress hook, which uses the new policy from then on. For UDP, ending a connection only informs

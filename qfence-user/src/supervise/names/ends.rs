@@ -135,7 +135,8 @@ impl Shared {
         Arc::clone(&self.lock_view())
     }
 
-    /// The number of the policy by which the addresses of names are in force; `None` as long as some may be that it does not allow.
+    /// The number of the policy by which the addresses of names are in force; `None` as long as some may be that it does not
+    /// allow.
     pub(super) fn generation(&self) -> Option<u64> {
         let view = self.lock_view();
         (!self.must_retain.load(Ordering::Relaxed)).then_some(view.generation)

@@ -1,5 +1,5 @@
-//! An epoll instance that nobody else can look at: the kernel keeps its lock while it writes events to memory of this process, and
-//! the file that supplies this memory is never read.
+//! An epoll instance that nobody else can look at: the kernel keeps its lock while it writes events to memory of this
+//! process, and the file that supplies this memory is never read.
 
 use std::{
     fs::File,

@@ -32,11 +32,13 @@ struct Held {
 }
 
 /// Opens connections, given as `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them. Prints `NAME held` for each. A
-/// connection given as `opening/…` is not awaited; `pair/ADDRESS/0` is a socket pair of this process. For `accepted-tcp/…` a peer must connect to port 5999 first; the
-/// accepted socket is then disconnected and connected again. `sendto/…` sends by an unconnected UDP socket.
+/// connection given as `opening/…` is not awaited; `pair/ADDRESS/0` is a socket pair of this process. For `accepted-tcp/…` a
+/// peer must connect to port 5999 first; the accepted socket is then disconnected and connected again. `sendto/…` sends by
+/// an unconnected UDP socket.
 ///
-/// For each line of input, prints `NAME stands` for each connection that echoes, or `NAME silent` if no echo arrives.
-/// For an unconnected socket that may not send, prints `NAME refused ERROR`. When a connection ends, prints `NAME ended ERROR` at once.
+/// For each line of input, prints `NAME stands` for each connection that echoes, or `NAME silent` if no echo arrives. For an
+/// unconnected socket that may not send, prints `NAME refused ERROR`. When a connection ends, prints `NAME ended ERROR` at
+/// once.
 pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
     let mut all = Vec::new();
     for name in names {

@@ -1,5 +1,5 @@
-//! A container has one policy: that of the node's plugins and of its runtime class, which are the same, or it is not made or does
-//! not start.
+//! A container has one policy: that of the node's plugins and of its runtime class, which are the same, or it is not made or
+//! does not start.
 
 use anyhow::Result;
 use tests::{engines::RUNTIME, run::wait_until};

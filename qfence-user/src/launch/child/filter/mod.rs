@@ -29,9 +29,10 @@ pub(super) struct Filter(Code);
 const SOCKETCALL_SETSOCKOPT: u32 = 14;
 
 /// Refused requests of ioctl(2). `TIOCSTI` puts a character into a terminal's input, `TIOCLINUX` pastes the selection, and
-/// `TIOCSETD` chooses a line discipline, without which the terminal of the caller is dead (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
-/// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h), `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV` a neighbour of a mount
-/// namespace (linux/nsfs.h); only programs that save and restore processes, or list namespaces, need these four.
+/// `TIOCSETD` chooses a line discipline, without which the terminal of the caller is dead (asm-generic/ioctls.h).
+/// `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h), `TUNGETDEVNETNS` that of a tap device
+/// (linux/if_tun.h), `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV` a neighbour of a mount namespace (linux/nsfs.h); only programs
+/// that save and restore processes, or list namespaces, need these four.
 ///
 /// `SIOCSIFHWADDR` (linux/sockios.h), on the descriptor of a tap device, changes the MAC address of the host's end, and
 /// needs no capability there. `TUNSETPERSIST`, `TUNSETOWNER`, `TUNSETGROUP`, `TUNSETLINK` and `TUNSETDEBUG`
