@@ -392,3 +392,30 @@ fn a_device_that_comes_back_is_fenced_again() -> Result<()> {
     ensure!(shell.wait_for_code()? == 0, "{}", shell.stderr());
     remains::ensure_none(fence.name())
 }
+
+/// The description of the fence is written anew with a device. Readers after the supervisor know the QEMU by it.
+#[test]
+fn a_device_that_comes_back_leaves_the_qemu_described() -> Result<()> {
+    let host = host()?;
+    let shower = Shower::new()?;
+    fs::copy("/bin/sh", shower.path())?;
+    let fence = Fence::new("taps")?.with(&["--user", "root", "--device", "other"]);
+    let mut shell = Shell::start(fence.command(&host, shower.path()))?;
+    let pid = shell.pid()?;
+    let ensure_described = || {
+        let path = format!("/run/qfence/{}.json", fence.name());
+        let described: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
+        let described_pid = described["qemu"]["process"]["pid"].as_i64();
+        ensure!(described_pid == Some(pid.into()), "{described}");
+        Ok(described["devices"].to_string())
+    };
+    let before = ensure_described()?;
+    host.ip("link del other")?;
+    host.ip("tuntap add other mode tap")?;
+    wait_until("the device is described anew", || {
+        Ok(ensure_described()? != before)
+    })?;
+    shell.close_input();
+    ensure!(shell.wait_for_code()? == 0, "{}", shell.stderr());
+    remains::ensure_none(fence.name())
+}

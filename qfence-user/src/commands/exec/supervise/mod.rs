@@ -1,15 +1,21 @@
 //! Fills the fence, starts the command in it, and supervises the command until it has ended.
 
+mod guests;
+mod introduction;
+mod programs;
+mod resolver;
+
 use std::{
     mem,
     os::fd::AsFd as _,
-    sync::{OnceLock, mpsc::channel},
+    sync::mpsc::channel,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use qfence_common::Hook;
 
+use self::introduction::introduce;
 use super::{
     Wanted, hints,
     managed::{self, Managed},
@@ -24,13 +30,13 @@ use crate::{
         interruptible::Interrupted,
         paths::Paths,
     },
-    build::{Building, Built, Programs},
+    build::{Building, Built},
     cli::Exec,
     commands::{logging, metrics, replaced::warn_of_replaced},
-    confinement::{Closure, Enforced},
-    fence::{description::Description, guard::Fence, integrity::Integrity},
+    confinement::Closure,
+    fence::{guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::{LogAllowed, Maps, NetworkDevices, owners},
+    kernel::{Maps, owners},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
@@ -39,25 +45,17 @@ use crate::{
     },
     observe::metrics::serve::Server,
     record::{
-        auditor::Ended,
-        devices::DeviceNames,
-        lookups,
-        proc::{self, ProcessId},
-        process::Processes,
-        reader::Sources,
-        resolved_names::ResolvedNames,
-        rule_names::RuleNames,
-        target::SinkKind,
+        auditor::Ended, devices::DeviceNames, process::Processes, reader::Sources,
+        resolved_names::ResolvedNames, rule_names::RuleNames, target::SinkKind,
         workloads::Workloads,
     },
     supervise::{
         Supervisor,
         background::Staying,
         begin::begin,
-        devices::{DeviceWatch, Given},
+        devices::{self, DeviceWatch},
         follower::Update,
         leavers::Watch,
-        names,
         refused::Ender,
         traces::{self, Traces},
     },
@@ -65,26 +63,6 @@ use crate::{
 
 /// A command that fails sooner may lack a file.
 const AT_START: Duration = Duration::from_secs(5);
-
-/// Stores the process of the command, for the record and for later readers.
-fn introduce(
-    process: Option<ProcessId>,
-    command: &OnceLock<ProcessId>,
-    fence: &Fence,
-    mut description: Description,
-) -> Result<()> {
-    if let Some(process) = process {
-        // The cell is set only once.
-        let _ = command.set(process);
-    }
-    if description.qemu.is_none() && description.open.is_empty() {
-        return Ok(());
-    }
-    if let (Some(qemu), Some(process)) = (&mut description.qemu, process) {
-        qemu.process = Some(process);
-    }
-    fence.describe(&description)
-}
 
 /// Fills the fence and runs the command in it. Returns the exit status, and the record's counts if the command was
 /// started.
@@ -131,32 +109,7 @@ pub(super) async fn supervise(
     };
     let rule_names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
-    let programs = Programs {
-        deny: options.deny_with,
-        allow_raw: options.allow_raw,
-        allow_devices: match options.allow_unfenced_net {
-            true => NetworkDevices::All,
-            false if wanted.guests.uses_vhost => NetworkDevices::VhostNet,
-            false => NetworkDevices::None,
-        },
-        allow_netns: options.allow_foreign_netns,
-        node_netns: 0,
-        log_allowed: LogAllowed::together(options.log_allowed),
-        enforced: Enforced {
-            options_unseen: options.allow_compat_sockopt,
-            ..wanted.enforced
-        },
-        trace,
-        managers: managed.names().cloned(),
-        judges_frames: !wanted.guests.fenced.is_empty(),
-        serving: wanted
-            .guests
-            .fenced
-            .iter()
-            .map(|device| device.name.clone())
-            .collect(),
-        lists: false,
-    };
+    let programs = programs::of(options, &wanted.guests, wanted.enforced, &managed, trace);
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
@@ -201,21 +154,9 @@ pub(super) async fn supervise(
     let (lookups, names) = match wanted.names {
         None => (None, None),
         Some(prepared) => {
-            let (record, lookups) = lookups::channel()?;
-            let given = names::Given {
-                pins: fence.pins(),
-                askers: building.take_askers()?,
-                policy_file: fence.policy_file(),
-                names_file: fence.names_file(),
-                record,
-                names: resolved.clone(),
-                logs_allowed: options.log_allowed,
-            };
-            let names = prepared.start(given, &watcher).await?;
-            step(
-                options,
-                format_args!("names are looked up by {}", names.in_words()),
-            );
+            let started =
+                resolver::start(options, prepared, fence, &mut building, &resolved, &watcher);
+            let (lookups, names) = started.await?;
             (Some(lookups), Some(names))
         }
     };
@@ -251,18 +192,14 @@ pub(super) async fn supervise(
         }
         None => None,
     };
-    // Before the command can make an attempt.
-    let process = starting
-        .pid()
-        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
-    let mut description = wanted.description;
-    description.open = words::open(namespace.is_some(), closes_processes, &managed);
+    let mut described = wanted.description;
+    described.open = words::open(namespace.is_some(), closes_processes, &managed);
     if managed.names().is_some() {
         let hooks = Hook::MANAGERS.map(|hook| hook.name().to_owned());
-        description.hooks.extend(hooks);
+        described.hooks.extend(hooks);
     }
-    let described = description.clone();
-    if let Err(error) = introduce(process, &command, fence, description) {
+    // Before the command can make an attempt.
+    if let Err(error) = introduce(&starting, &command, &mut described, fence, paths) {
         notify(format_args!("{error:#}"));
     }
     if let Some(reports) = reports {
@@ -284,22 +221,14 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
-    let membership = match wanted.guests.fenced.is_empty() {
+    for device in &wanted.guests.fenced {
+        names_of_devices.set(device.index, &device.name);
+    }
+    let guarded = match wanted.guests.fenced.is_empty() {
         true => None,
         false => {
-            let mut host = watcher.devices();
-            let found = host.reading().await?;
-            let fenced = &wanted.guests.fenced;
-            let membership = loaded.attach_devices(fenced, &found, paths)?;
-            for device in fenced {
-                names_of_devices.set(device.index, &device.name);
-                step(
-                    options,
-                    format_args!("fenced the network device {}", device.name),
-                );
-            }
-            wanted.guests.set_up().await?;
-            Some((host, membership))
+            let found = guests::fence(options, &wanted.guests, &mut loaded, &watcher, paths);
+            Some(found.await?)
         }
     };
     let Built {
@@ -329,13 +258,7 @@ pub(super) async fn supervise(
     let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
-        Err(StartError::Failed(error)) => return Err(error),
-        Err(error @ StartError::GivenUp) => return Err(error.into()),
-        Err(StartError::Unproven(error)) => return Err(error.into()),
-        Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), None)),
-        Err(error @ StartError::NotExecutable { .. }) => {
-            return Ok((fail(&error, NOT_EXECUTABLE), None));
-        }
+        Err(error) => return Ok((status_of(error)?, None)),
     };
     inherited::close_preserved(options.preserve_fds);
     // The command has them, and a device without users ends.
@@ -368,8 +291,8 @@ pub(super) async fn supervise(
         parts,
         Some(child.pid()),
     );
-    let devices = membership.map(|(host, membership)| {
-        DeviceWatch::new(Given {
+    let devices = guarded.map(|guests::Guarded { host, membership }| {
+        DeviceWatch::new(devices::Given {
             devices: mem::take(&mut wanted.guests.fenced),
             host,
             membership,
@@ -426,7 +349,17 @@ pub(super) async fn supervise(
     Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
 }
 
-fn fail(error: &StartError, status: u8) -> u8 {
+/// Reports that the command cannot be executed, and returns the exit status for that.
+///
+/// # Errors
+/// If its start has failed in another way.
+fn status_of(error: StartError) -> Result<u8> {
+    let status = match error {
+        StartError::Failed(error) => return Err(error),
+        StartError::GivenUp | StartError::Unproven(_) => return Err(error.into()),
+        StartError::NotFound(_) => NOT_FOUND,
+        StartError::NotExecutable { .. } => NOT_EXECUTABLE,
+    };
     notify(format_args!("error: {error}"));
-    status
+    Ok(status)
 }
