@@ -166,7 +166,7 @@ fn a_fence_is_built_without_terminal_signals_or_standard_error() -> Result<()> {
     }
     assert!(used.is_empty(), "{used:#?}");
     // The control: the verb `exec` uses them.
-    let text = fs::read_to_string(source().join("commands/exec/supervise.rs"))?;
+    let text = fs::read_to_string(source().join("commands/exec/supervise/mod.rs"))?;
     let tokens = TokenStream::from_str(&text).map_err(|error| anyhow!("{error}"))?;
     let mut notifies = false;
     words(tokens, &mut |word| notifies |= word == "notify");

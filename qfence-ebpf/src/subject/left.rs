@@ -44,7 +44,7 @@ extern "C" fn qfence_left_at(skb: *mut __sk_buff) -> u64 {
 
 #[inline(always)]
 fn place(kernels: &impl Read) -> Option<Left> {
-    // One after the other: see `hooks/frame/answer.rs`.
+    // One after the other: see `hooks/frame/answer/reset.rs`.
     let head: u64 = kernels.read(offset(|offsets| &offsets.head))?;
     let data: u64 = kernels.read(offset(|offsets| &offsets.data))?;
     let start: u16 = kernels.read(offset(|offsets| &offsets.start))?;

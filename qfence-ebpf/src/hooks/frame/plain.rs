@@ -15,7 +15,10 @@ use qfence_common::{
 
 use super::{
     DROP,
-    answer::{code, is_answered, may_be_answered, resize, send, write_bytes},
+    answer::{
+        code, is_answered, may_be_answered,
+        write::{resize, send, write_bytes},
+    },
 };
 use crate::subject::frame::{Frame, ethertype, in_place, macs_in_place};
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fence::description::{COMMAND, Description};
 
 #[test]
 fn ids_of_containers_are_cut() {
