@@ -101,6 +101,7 @@ mod top;
 mod traced;
 mod units;
 mod unkept;
+mod unnamed;
 mod unreadable;
 mod unspecified;
 mod upgrade;

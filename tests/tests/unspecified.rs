@@ -174,3 +174,41 @@ fn other_connects_are_refused_by_the_call() -> Result<()> {
     }
     Ok(())
 }
+
+/// The host gets its copy of what is sent to a group before the hook for packets. While one thread connects such a socket to
+/// another port, what another thread sends can have the address of the group and that port.
+#[test]
+fn a_group_is_refused_at_any_port() -> Result<()> {
+    const CONNECT: &str = r#"
+import errno, socket
+for address, port in ("224.0.0.1", 0), ("224.0.0.1", 8080), ("255.255.255.255", 0), ("ff0e::1", 0), ("192.0.2.10", 0):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        made.connect((address, port))
+        print("connected")
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+"#;
+    let world = World::new()?;
+    let mut control = world.host.command_as(NOBODY, "/usr/bin/python3");
+    let control = output(control.args(["-c", CONNECT]))?;
+    // The kernel wants SO_BROADCAST.
+    assert_eq!(
+        control,
+        "connected\nconnected\nEACCES\nconnected\nconnected\n"
+    );
+    let fence = Fence::new("groups")?.with(&["--user", "nobody"]);
+    assert_eq!(
+        python(&fence, &world, CONNECT)?,
+        "ECONNREFUSED\nECONNREFUSED\nECONNREFUSED\nECONNREFUSED\nconnected\n"
+    );
+    let refused = fence.refusals()?;
+    let ports: Vec<_> = refused
+        .iter()
+        .filter(|refusal| refusal.destination == "224.0.0.1")
+        .map(|refusal| refusal.port)
+        .collect();
+    assert_eq!(ports, [0, 8080], "{refused:?}");
+    Ok(())
+}

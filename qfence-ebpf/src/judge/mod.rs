@@ -221,7 +221,7 @@ pub(crate) fn is_own_loopback(
 
 /// Returns the outcome of a denied call or packet.
 #[inline(always)]
-const fn denied(is_monitored: bool) -> Outcome {
+pub(crate) const fn denied(is_monitored: bool) -> Outcome {
     if is_monitored {
         Outcome::SentMonitored
     } else {

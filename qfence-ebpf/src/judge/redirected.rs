@@ -16,7 +16,7 @@ use super::policy::verdict;
 use crate::subject::{
     owner,
     skb::whole_socket,
-    socket::{remote_address, remote_port},
+    socket::{is_raw, remote_address, remote_port},
 };
 
 /// The port of nameservers.
@@ -51,7 +51,8 @@ pub(crate) extern "C" fn qfence_judged_port(
 /// reads both values under the lock of the socket.
 #[inline(always)]
 fn asks(socket: *mut bpf_sock, address: Halves, protocol: Protocol) -> bool {
-    if socket.is_null() {
+    // A raw socket sends to any port.
+    if socket.is_null() || is_raw(socket) {
         return false;
     }
     let is_udp = protocol == Protocol::UDP;

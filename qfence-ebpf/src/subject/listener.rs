@@ -4,11 +4,18 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock_tuple},
-    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
+    helpers::generated::{
+        bpf_get_listener_sock, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp,
+    },
 };
 use qfence_common::{Halves, own::Made, packet::Bytes as _};
 
-use crate::subject::{owner, skb::Skb, socket::LISTEN};
+use crate::subject::{
+    owner,
+    skb::Skb,
+    socket::{LISTEN, NEW_SYN_RECV},
+};
 
 /// The ends of a connection in the order of `struct bpf_sock_tuple`, in network order: for IPv4 the two addresses and the
 /// ports in three words, for IPv6 in nine.
@@ -123,4 +130,29 @@ pub(crate) fn tcp_listener(ctx: *mut c_void, mut tuple: Tuple) -> Option<Made> {
     // SAFETY: the socket that was looked up, which is not used any more.
     unsafe { bpf_sk_release(found.cast()) };
     made.filter(|_| state == LISTEN)
+}
+
+/// Returns how the TCP listener was made that has answered the SYN of a connection, in the network namespace of a packet.
+/// `None` if it is not of the fence, or has answered with a SYN cookie: then it keeps no request for the connection
+/// (`tcp_conn_request` in net/ipv4/tcp_input.c), and whoever listens when the third segment arrives can accept it.
+#[inline(always)]
+pub(crate) fn answering_listener(skb: *mut __sk_buff, mut tuple: Tuple) -> Option<Made> {
+    let place = tuple.words.as_mut_ptr().cast::<bpf_sock_tuple>();
+    // SAFETY: the hook's own packet, and a tuple of this length.
+    let found = unsafe { bpf_skc_lookup_tcp(skb.cast(), place, tuple.length, u64::MAX, 0) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: a socket or a request, not null; both have a state.
+    let state = unsafe { (*found).state };
+    // SAFETY: the same.
+    let listener = unsafe { bpf_get_listener_sock(found) };
+    let made = if state == NEW_SYN_RECV && !listener.is_null() {
+        owner::made(listener)
+    } else {
+        None
+    };
+    // SAFETY: what was looked up, which is not used any more, nor is its listener.
+    unsafe { bpf_sk_release(found.cast()) };
+    made
 }

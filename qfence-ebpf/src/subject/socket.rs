@@ -12,9 +12,10 @@ pub(crate) const RAW: u32 = 3;
 /// AF_INET and AF_INET6 (linux/socket.h).
 pub(crate) const INET: u32 = 2;
 pub(crate) const INET6: u32 = 10;
-/// TCP_ESTABLISHED and TCP_LISTEN (net/tcp_states.h).
+/// TCP_ESTABLISHED, TCP_LISTEN and TCP_NEW_SYN_RECV (net/tcp_states.h).
 pub(crate) const ESTABLISHED: u32 = 1;
 pub(crate) const LISTEN: u32 = 10;
+pub(crate) const NEW_SYN_RECV: u32 = 12;
 /// IPPROTO_UDP.
 pub(crate) const UDP: u32 = 17;
 /// IPPROTO_ICMP and IPPROTO_ICMPV6, for ping sockets.

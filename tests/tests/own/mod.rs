@@ -1,5 +1,6 @@
 //! The set `self`: a rule for it opens the listeners that were made in the fence, and none of the host.
 
+mod changed;
 mod race;
 mod reached;
 mod told;

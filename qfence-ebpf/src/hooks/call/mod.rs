@@ -1,6 +1,7 @@
 //! The hooks for calls with a destination: connect(2), and sending to an address.
 
 mod against;
+mod connected;
 mod unspecified;
 
 use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
@@ -29,6 +30,7 @@ use crate::{
 };
 pub(super) use against::is_policy_followed;
 use against::{has_nothing_against, qfence_object_to_connect, qfence_object_to_send};
+use connected::{is_unnamed, qfence_judge_unnamed};
 use unspecified::{JUDGED, TO_NOBODY, asks_for_source, lead_to_nobody, qfence_judge_unspecified};
 
 /// Judges the destination of a call at the hook with number `HOOK`. Returns the return value of the hook.
@@ -36,6 +38,13 @@ use unspecified::{JUDGED, TO_NOBODY, asks_for_source, lead_to_nobody, qfence_jud
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
+    }
+    if !connects(HOOK) && is_unnamed(to) {
+        match qfence_judge_unnamed(ctx.sock_addr, HOOK, to.protocol.0) {
+            connected::JUDGED => {}
+            connected::SENT => return PROCEED,
+            _ => return fail_with(DENY_RETVAL.load()),
+        }
     }
     let rest = Rest {
         hook: HOOK,

@@ -1,7 +1,10 @@
 //! UDP connect() calls that only ask for a source address.
 
 use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
-use qfence_common::{Halves, Hook, LookupPath, Protocol, Verdict, verdict::MONITOR};
+use qfence_common::{
+    Halves, Hook, LookupPath, Protocol, Verdict,
+    verdict::{MANY, MONITOR},
+};
 
 use crate::{
     judge::is_own_loopback,
@@ -24,6 +27,10 @@ const AS_IT_IS: u32 = 2;
 /// connected UDP socket of the process, and such a packet passes no egress program. What the process sends by the socket
 /// passes it, and is refused.
 ///
+/// That is not so of an IPv4 address with many receivers, since the host gets its copy before the hook (docs/kernel.md). What
+/// is sent while another thread connects the socket from that address to another port can have this port. So the call is
+/// refused.
+///
 /// A denied call that is only monitored is left as it is: what is sent is recorded. `verdict` denies it. Global: see
 /// `judge/policy.rs`.
 #[inline(never)]
@@ -41,7 +48,9 @@ pub(super) extern "C" fn qfence_judge_unspecified(
         protocol: Protocol::UDP,
         path: LookupPath::Address,
     };
-    if is_own_loopback(&to, verdict, true, || socket(&SockAddrContext::new(ctx))) {
+    if verdict.has(MANY)
+        || is_own_loopback(&to, verdict, true, || socket(&SockAddrContext::new(ctx)))
+    {
         return JUDGED;
     }
     // Both lead to another port than the nameservers' (`judge/redirected.rs`).

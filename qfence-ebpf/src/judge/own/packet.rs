@@ -3,14 +3,14 @@
 use aya_ebpf::bindings::__sk_buff;
 use qfence_common::{
     Halves, LookupPath, Payload, Verdict,
-    own::{PAIR, SELF, is_listener_of_self, is_receiver_of_self},
+    own::{Made, PAIR, SELF, is_listener_of_self, is_receiver_of_self},
     packet::tcp_data,
     verdict,
 };
 
 use super::covers_datagram;
 use crate::subject::{
-    listener::{Tuple, tcp_listener, udp_receiver},
+    listener::{Tuple, answering_listener, tcp_listener, udp_receiver},
     owner::{self, LetThrough},
     skb::{Skb, whole_socket},
     socket::{is_raw, local_port},
@@ -47,28 +47,29 @@ pub(crate) extern "C" fn qfence_own_syn(skb: *mut __sk_buff, payload: u64, verdi
 extern "C" fn qfence_leads_to_own(skb: *mut __sk_buff, payload: u64, expected: u64) -> u32 {
     let payload = Payload::from_bits(payload);
     let (client, server) = (payload.source_port(), payload.destination_port());
-    is_expected(skb, Tuple::of_packet(skb, client, server, false), expected).into()
+    Tuple::of_packet(skb, client, server, false)
+        .and_then(|tuple| tcp_listener(skb.cast(), tuple))
+        .is_some_and(|listener| is_expected(listener, expected))
+        .into()
 }
 
-/// The same of the listener that answers a SYN.
+/// The same of the listener that has answered a SYN, and has a request for the connection.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_comes_from_own(skb: *mut __sk_buff, payload: u64, expected: u64) -> u32 {
     let payload = Payload::from_bits(payload);
     let (server, client) = (payload.source_port(), payload.destination_port());
-    is_expected(skb, Tuple::of_packet(skb, client, server, true), expected).into()
+    Tuple::of_packet(skb, client, server, true)
+        .and_then(|tuple| answering_listener(skb, tuple))
+        .is_some_and(|listener| is_expected(listener, expected))
+        .into()
 }
 
+/// Whether it is the listener made at `expected`, or if that is 0, any one of the fence. The options of a listener can change
+/// after connect(): one that may share its port is none of these.
 #[inline(always)]
-fn is_expected(skb: *mut __sk_buff, tuple: Option<Tuple>, expected: u64) -> bool {
-    let Some(listener) = tuple.and_then(|tuple| tcp_listener(skb.cast(), tuple)) else {
-        return false;
-    };
-    if expected == 0 {
-        is_listener_of_self(listener)
-    } else {
-        listener.ns == expected
-    }
+fn is_expected(listener: Made, expected: u64) -> bool {
+    is_listener_of_self(listener) && (expected == 0 || listener.ns == expected)
 }
 
 /// Returns [`SELF`] if a datagram that the policy denies is let through; otherwise 0. `upper` and `lower` are its
