@@ -251,7 +251,7 @@ fn explain_and_a_change_without_a_supervisor_know_translators_too() -> Result<()
         to_end(command)
     };
     let ended = explain(&["--"])?;
-    assert!(ended.stdout.contains("deny host"), "{ended:?}");
+    assert!(!ended.stdout.contains("allow any"), "{ended:?}");
     assert!(ended.stderr.contains("is 192.0.2.10, as"), "{ended:?}");
 
     let fence = Fence::new("nat64-orphan")?.with(&["--user", "nobody"]);
@@ -266,6 +266,80 @@ fn explain_and_a_change_without_a_supervisor_know_translators_too() -> Result<()
     let ended = to_end(command)?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     let ended = explain(&[fence.name()])?;
-    assert!(ended.stdout.contains("deny host"), "{ended:?}");
+    assert!(!ended.stdout.contains("allow any"), "{ended:?}");
     Ok(())
+}
+
+/// Whether the policy in force refuses the host's address under a prefix.
+fn is_host(world: &World, fence: &Fence, prefix: Ipv6Net) -> Result<bool> {
+    let mut command = world.host.command(qfence()?);
+    let address = spelled(prefix, v4(HOST_V4)?)?.to_string();
+    command.args(["explain", "--fence", fence.name(), &address]);
+    let ended = to_end(command)?;
+    anyhow::ensure!(ended.code() == Some(0), "{ended:?}");
+    // Packets through loopback are refused in any case.
+    Ok(!ended.stdout.contains("allow any"))
+}
+
+/// A nameserver that says that there is no translator.
+fn without_translator(world: &World, address: IpAddr) -> Result<Nameserver> {
+    let at = SocketAddr::new(address, 53);
+    Nameserver::start(&[(&world.host, at)], |asked| {
+        Ok(vec![asked.addresses(60, &[])?])
+    })
+}
+
+#[test]
+fn a_change_without_a_supervisor_keeps_translators_if_no_nameserver_answers() -> Result<()> {
+    let world = World::new()?;
+    let prefix: Ipv6Net = "2001:db8:64::/96".parse()?;
+    let first = resolver(&world, FIRST, prefix)?;
+    world.write_resolv_conf(&format!("nameserver {FIRST}\n"))?;
+    let fence = Fence::new("nat64-kept")?.with(&["--user", "nobody"]);
+    let shell = Shell::start(fence.command(&world.host, "sh"))?;
+    wait_until("it is known", || is_host(&world, &fence, prefix))?;
+    shell.kill_supervisor()?;
+    drop(first);
+    let deny = |rule: &str| -> Result<()> {
+        let mut command = world.host.command(qfence()?);
+        command.args(["set", fence.name(), "--deny", rule]);
+        let ended = to_end(command)?;
+        anyhow::ensure!(ended.code() == Some(0), "{ended:?}");
+        Ok(())
+    };
+    deny("any:25")?;
+    assert!(is_host(&world, &fence, prefix)?);
+    // The control: an answer counts.
+    let _second = without_translator(&world, FIRST)?;
+    deny("any:26")?;
+    assert!(!is_host(&world, &fence, prefix)?);
+    Ok(())
+}
+
+#[test]
+fn a_translator_stays_if_one_of_its_nameservers_does_not_answer() -> Result<()> {
+    let world = World::new()?;
+    let prefix: Ipv6Net = "2001:db8:64::/96".parse()?;
+    let first = resolver(&world, FIRST, prefix)?;
+    let second = without_translator(&world, SECOND)?;
+    world.write_resolv_conf(&format!("nameserver {FIRST}\nnameserver {SECOND}\n"))?;
+    let fence = Fence::new("nat64-one")?.with(&["--user", "nobody"]);
+    let _shell = Shell::start(fence.command(&world.host, "sh"))?;
+    wait_until("it is known", || is_host(&world, &fence, prefix))?;
+    drop(first);
+    let before = second.asked().len();
+    // They are asked again.
+    world.add_host_address("2001:db8:9::9".parse()?, "lo")?;
+    wait_until("the other one is asked", || {
+        Ok(second.asked().len() > before)
+    })?;
+    // Longer than an answer is waited for.
+    thread::sleep(Duration::from_secs(3));
+    assert!(is_host(&world, &fence, prefix)?);
+    // The control: as soon as both answer, it counts.
+    let _third = without_translator(&world, FIRST)?;
+    world.add_host_address("2001:db8:9::10".parse()?, "lo")?;
+    wait_until("it is the internet", || {
+        Ok(!is_host(&world, &fence, prefix)?)
+    })
 }

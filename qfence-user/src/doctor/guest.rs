@@ -104,7 +104,12 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
 /// The NAT64 translators of the network, if there are any.
 async fn translators(paths: &Paths) -> Option<Finding> {
     let here = Here::read(paths).await.ok()?;
-    let all: Vec<_> = here.nat64.iter().map(ToString::to_string).collect();
+    let all: Vec<_> = here
+        .nat64
+        .translators()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     (!all.is_empty()).then(|| {
         Finding::ok(
             "NAT64",

@@ -1,14 +1,13 @@
 //! The administrator's file of further addresses of the host, which is followed by reading it periodically.
 
 use std::{
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::time::sleep_until;
 
-use super::fact::Fact;
+use super::{fact::Fact, writing::LastWriting};
 use crate::{
     base::beat,
     policy::profile::{ProfileError, host_file::HostFile},
@@ -21,14 +20,9 @@ const PERIOD: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct FollowedFile {
     path: PathBuf,
-    seen: Option<Writing>,
-}
-
-/// Identifies one writing of the file, and who may write to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Writing {
-    inode: (u64, u64),
-    changed: (i64, i64),
+    /// The last content; `None` if it was invalid.
+    seen: Option<HostFile>,
+    writing: LastWriting,
 }
 
 impl FollowedFile {
@@ -38,15 +32,8 @@ impl FollowedFile {
         Self {
             path: path.to_owned(),
             seen: None,
+            writing: LastWriting::default(),
         }
-    }
-
-    fn writing(&self) -> Option<Writing> {
-        let found = self.path.metadata().ok()?;
-        Some(Writing {
-            inode: (found.dev(), found.ino()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
     }
 }
 
@@ -55,15 +42,18 @@ impl Fact for FollowedFile {
     type Error = ProfileError;
 
     async fn read(&mut self) -> Result<HostFile, ProfileError> {
-        // Before the reading: a change during it is read again.
-        self.seen = self.writing();
-        HostFile::read(&self.path)
+        let found = HostFile::read(&self.path);
+        self.seen = found.as_ref().ok().cloned();
+        found
     }
 
     async fn changed(&mut self) -> Result<(), ProfileError> {
         loop {
             sleep_until(beat::next(PERIOD)).await;
-            if self.writing() != self.seen {
+            if self.writing.is_same(&self.path) {
+                continue;
+            }
+            if HostFile::read(&self.path).ok() != self.seen {
                 return Ok(());
             }
         }

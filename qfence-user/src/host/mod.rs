@@ -23,7 +23,7 @@ use anyhow::Result;
 use self::{
     addresses::HostAddresses,
     nameservers::{Nameservers, Unreadable},
-    nat64::Translators,
+    nat64::{Revealed, Translators},
 };
 use crate::{
     base::paths::Paths,
@@ -43,7 +43,7 @@ pub struct Here {
     /// The gateways of its default routes.
     pub gateways: BTreeSet<Prefix>,
     /// The NAT64 translators of its network.
-    pub nat64: Translators,
+    pub nat64: Revealed,
     /// The administrator's file.
     pub file: HostFile,
 }
@@ -59,11 +59,11 @@ impl Here {
         let gateways = addresses::gateways::read().await?;
         let nameservers = nameservers::read(&paths.resolv_conf);
         let nat64 = match (&file.nat64, &nameservers) {
-            (Some(known), _) => known.clone(),
+            (Some(known), _) => Revealed::complete(known.clone()),
             (None, Ok(found)) => {
                 nat64::ask_once(&addresses.global_v6(), found, NAT64_PATIENCE).await
             }
-            (None, Err(_)) => Translators::new(),
+            (None, Err(_)) => Revealed::default(),
         };
         Ok(Self {
             addresses,
@@ -74,15 +74,18 @@ impl Here {
         })
     }
 
-    /// The members of the sets, without the nameservers.
+    /// The members of the sets, without the nameservers. `known` are the translators that were known before: they stay as
+    /// long as nameservers do not answer.
     #[must_use]
-    pub fn sets(&self) -> Sets {
+    pub fn sets(&self, known: Translators) -> Sets {
+        let mut nat64 = known;
+        self.nat64.clone().put_in_place_of(&mut nat64);
         Sets {
             host: host_with(&self.addresses.host, &self.file, &self.gateways),
             many: self.addresses.many.clone(),
             nameservers: BTreeSet::new(),
             gateways: self.gateways.clone(),
-            nat64: self.nat64.clone(),
+            nat64,
             pod: BTreeSet::new(),
         }
     }
@@ -111,7 +114,7 @@ pub fn host_with(
 /// If a fact cannot be read.
 pub async fn sets(paths: &Paths) -> Result<Sets> {
     let here = Here::read(paths).await?;
-    let mut sets = here.sets();
+    let mut sets = here.sets(Translators::new());
     sets.nameservers = here.nameservers?.admitted(&here.addresses.links).0;
     Ok(sets)
 }

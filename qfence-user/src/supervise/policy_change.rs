@@ -166,7 +166,7 @@ pub async fn change_policy(
     match fresh {
         // The fence has no supervisor, so the host's addresses are read here.
         Some((here, fresh)) if here == before.netns => {
-            sets = fresh.sets();
+            sets = fresh.sets(sets.nat64);
             // The workload's part stays as it was at the start.
             if let Some(workload) = &before.workload {
                 workload.add_to(&mut sets);

@@ -3,6 +3,7 @@
 
 mod following;
 mod job;
+mod kept;
 mod output;
 mod stand_in;
 

@@ -43,8 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The time between queries that are answered. The answer of a resolver is valid longer.
 const PERIOD: Duration = Duration::from_secs(600);
 
-/// The time after a query without an answer.
+/// The time after a query that a nameserver has not answered.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// How many translators are kept that were revealed by earlier answers. No network has as many.
+const MOST: usize = 32;
 
 /// The shortest time between queries, while the host's addresses change.
 const REST: Duration = Duration::from_secs(5);
@@ -131,12 +134,11 @@ impl Fact for Nat64 {
         if self.servers.is_empty() {
             self.found.clear();
             self.due = None;
-        } else if let Some(found) = ask(&self.servers, sent).await {
-            self.found = found;
-            self.due = Some(now + PERIOD);
         } else {
-            // Without an answer the translators may be the same.
-            self.due = Some(now + RETRY);
+            let revealed = ask(&self.servers, PATIENCE, sent).await;
+            let period = if revealed.is_complete { PERIOD } else { RETRY };
+            revealed.put_in_place_of(&mut self.found);
+            self.due = Some(now + period);
         }
         Ok(self.found.clone())
     }
@@ -168,20 +170,54 @@ impl Fact for Nat64 {
     }
 }
 
-/// Asks each nameserver, and calls `sent` when all questions are on their way. `None` if none of them answers.
-async fn ask(servers: &[Nameserver], sent: impl FnOnce()) -> Option<Translators> {
+/// What nameservers have revealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revealed {
+    translators: Translators,
+    /// Whether each of them has answered. Otherwise there may be other translators.
+    is_complete: bool,
+}
+
+impl Revealed {
+    /// What a file names.
+    #[must_use]
+    pub const fn complete(translators: Translators) -> Self {
+        Self {
+            translators,
+            is_complete: true,
+        }
+    }
+
+    /// The translators, whatever was known before.
+    #[must_use]
+    pub fn translators(&self) -> &Translators {
+        &self.translators
+    }
+
+    /// Puts them in place of those that were known. If a nameserver has not answered, these may be the same, and they stay.
+    pub fn put_in_place_of(self, known: &mut Translators) {
+        let mut translators = self.translators;
+        if !self.is_complete && translators.len() + known.len() <= MOST {
+            translators.append(known);
+        }
+        *known = translators;
+    }
+}
+
+/// Asks each nameserver, and calls `sent` when all questions are on their way. Waits for each for at most `patience`.
+async fn ask(servers: &[Nameserver], patience: Duration, sent: impl FnOnce()) -> Revealed {
     let questions = servers.iter().take(ASKED).map(Question::send);
     let questions = join_all(questions).await;
     sent();
-    let answers = questions.into_iter().flatten();
-    let answers = answers.map(|question| timeout(PATIENCE, question.answer()));
-    let mut answers = join_all(answers)
-        .await
-        .into_iter()
-        .filter_map(|answer| answer.ok()?)
-        .peekable();
-    answers.peek()?;
-    Some(translators(answers.flatten()))
+    let answers = questions.into_iter().map(|question| async {
+        let answer = timeout(patience, question?.answer()).await;
+        answer.ok().flatten()
+    });
+    let answers = join_all(answers).await;
+    Revealed {
+        is_complete: answers.iter().all(Option::is_some),
+        translators: translators(answers.into_iter().flatten().flatten()),
+    }
 }
 
 /// A question to a nameserver for the IPv6 addresses of a name that has only IPv4 addresses.
@@ -224,15 +260,17 @@ impl Question {
     }
 }
 
-/// Asks once, for at most `patience`. Must be called within a tokio runtime.
+/// Asks once, and waits for each nameserver for at most `patience`. Must be called within a tokio runtime.
 pub async fn ask_once(
     global_v6: &BTreeSet<Prefix>,
     nameservers: &Nameservers,
     patience: Duration,
-) -> Translators {
+) -> Revealed {
     if global_v6.is_empty() || nameservers.servers.is_empty() {
-        return Translators::new();
+        return Revealed::complete(Translators::new());
     }
-    let asked = timeout(patience, ask(&nameservers.servers, || {})).await;
-    asked.ok().flatten().unwrap_or_default()
+    ask(&nameservers.servers, patience, || {}).await
 }
+
+#[cfg(test)]
+mod tests;

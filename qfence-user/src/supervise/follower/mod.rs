@@ -55,6 +55,7 @@ struct Said {
     updating: RecurringError,
     keeping: RecurringError,
     workload: RecurringError,
+    routing: RecurringError,
     waiting: RecurringError,
 }
 
@@ -260,6 +261,9 @@ impl<P: AsMut<Maps>> Follower<P> {
             let read = self.inputs.facts.why_bad_file();
             let mended = "the file of further addresses of the host can be read again";
             self.said.file.report(read, mended, messages);
+            let read = self.inputs.facts.why_unrouted();
+            let mended = "the host's gateways are followed again";
+            self.said.routing.report(read, mended, messages);
             let kept = self.inputs.why_unkept();
             let mended = "the policy file is up to date again";
             self.said.keeping.report(kept, mended, messages);

@@ -38,13 +38,9 @@ impl Facts {
         let before = last.as_ref().map(|last| last.gateways.clone());
         let gateways = self.read_gateways(policy, before).await?;
         let mut sets = match (addresses, last) {
-            (Ok(addresses), _) => {
+            (Ok(addresses), last) => {
                 self.unfollowed = None;
-                Sets {
-                    host: host_with(&addresses.host, &self.last_file, &gateways),
-                    many: addresses.many.clone(),
-                    ..Sets::default()
-                }
+                self.sets_by(&addresses, &gateways, last)
             }
             (Err(error), Some(last)) => {
                 self.unfollowed = Some(error.into());
@@ -59,6 +55,27 @@ impl Facts {
             .await?;
         self.read_devices(&mut sets, policy, is_first).await?;
         Ok(sets)
+    }
+
+    /// The members, by these addresses and gateways. While the administrator's file could not be read yet, what it adds to
+    /// `last` is not known, so all of that stays. So do the translators until nameservers have answered.
+    fn sets_by(
+        &self,
+        addresses: &HostAddresses,
+        gateways: &BTreeSet<Prefix>,
+        last: Option<Sets>,
+    ) -> Sets {
+        let Sets { host, nat64, .. } = last.unwrap_or_default();
+        let host = match &self.last_file {
+            Some(file) => host_with(&addresses.host, file, gateways),
+            None => &addresses.host | &host,
+        };
+        Sets {
+            host,
+            many: addresses.many.clone(),
+            nat64,
+            ..Sets::default()
+        }
     }
 
     /// Adds the addresses of the workload. If they cannot be read, those last known stay.
@@ -118,7 +135,7 @@ impl Facts {
     async fn read_file(&mut self, is_first: bool) -> Result<()> {
         self.bad_file = None;
         match self.file.reading().await {
-            Ok(file) => self.last_file = (*file).clone(),
+            Ok(file) => self.last_file = Some((*file).clone()),
             Err(error) if is_first => return Err(error.into()),
             Err(error) => self.bad_file = Some(error.into()),
         }
@@ -132,7 +149,9 @@ impl Facts {
         policy: &Policy,
         last: Option<BTreeSet<Prefix>>,
     ) -> Result<BTreeSet<Prefix>> {
-        if !policy.names(SetName::Gateway) && !self.last_file.gateway {
+        self.unrouted = None;
+        let are_host = self.last_file.as_ref().is_none_or(|file| file.gateway);
+        if !policy.names(SetName::Gateway) && !are_host {
             self.gateways = None;
             return Ok(BTreeSet::new());
         }
@@ -140,14 +159,18 @@ impl Facts {
         let gateways = self.gateways.get_or_insert_with(|| watcher.gateways());
         match (gateways.reading().await, last) {
             (Ok(found), _) => Ok((*found).clone()),
-            (Err(_), Some(last)) => Ok(last),
+            (Err(error), Some(last)) => {
+                self.unrouted = Some(error.into());
+                Ok(last)
+            }
             (Err(error), None) => Err(error.into()),
         }
     }
 
     /// Adds the NAT64 translators: those of the file, or else those that the nameservers reveal.
     async fn read_translators(&mut self, sets: &mut Sets, is_first: bool) {
-        if let Some(known) = &self.last_file.nat64 {
+        let file = self.last_file.as_ref();
+        if let Some(known) = file.and_then(|file| file.nat64.as_ref()) {
             self.nat64 = None;
             sets.nat64.clone_from(known);
             return;
@@ -165,8 +188,11 @@ impl Facts {
             };
             let _ = timeout(NAT64_PATIENCE, known).await;
         }
-        if let Some(found) = nat64.latest() {
-            sets.nat64.clone_from(&found);
+        match (nat64.latest(), &self.last_file) {
+            (Some(found), Some(_)) => sets.nat64.clone_from(&found),
+            // Those in force can be the file's.
+            (Some(found), None) => sets.nat64.extend(&*found),
+            (None, _) => {}
         }
     }
 

@@ -47,8 +47,8 @@ pub(super) struct Facts {
     /// The workload's network, as last known.
     pub(super) last_workload: Option<StoredWorkload>,
     file: Subscription<FollowedFile>,
-    /// The content of the file, when it was last valid.
-    last_file: HostFile,
+    /// The content of the file, when it was last valid. `None` if it was not since this process follows it.
+    last_file: Option<HostFile>,
     /// Whether there was a file with nameservers.
     has_seen_file: bool,
     /// The error, if the host's addresses are not followed.
@@ -59,6 +59,8 @@ pub(super) struct Facts {
     unnamed: Option<Error>,
     /// The error, if the administrator's file cannot be read.
     bad_file: Option<Error>,
+    /// The error, if gateways count and cannot be read.
+    unrouted: Option<Error>,
     /// The nameservers that a rule cannot cover, since other links can have the same address.
     pub(super) ambiguous: Vec<Nameserver>,
 }
@@ -79,11 +81,12 @@ impl Facts {
             gateways: None,
             nat64: None,
             file: watcher.file(),
-            last_file: HostFile::default(),
+            last_file: None,
             has_seen_file: false,
             unfollowed: None,
             unnamed: None,
             bad_file: None,
+            unrouted: None,
             ambiguous: Vec::new(),
         }
     }
@@ -168,6 +171,16 @@ impl Facts {
             None => Ok(()),
             Some(error) => Err(anyhow!(
                 "error: the further addresses of the host stay as they were: {error:#}"
+            )),
+        }
+    }
+
+    /// The error, if gateways count and cannot be read.
+    pub(super) fn why_unrouted(&self) -> Result<()> {
+        match &self.unrouted {
+            None => Ok(()),
+            Some(error) => Err(anyhow!(
+                "error: {error:#}: the fence does not follow the host's gateways; retrying"
             )),
         }
     }

@@ -1,0 +1,68 @@
+//! What the host was known by when its supervisor was stopped, and cannot be read since, stays in force.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Result, ensure};
+use qfence_user::policy::nat64::{IPV4_ONLY, spell};
+use tests::{
+    dns::Dns,
+    fence::qfence,
+    job::wait_for_state,
+    run::{to_end, wait_until},
+    terminal::{CTRL_Z, PROMPT},
+};
+
+use super::Scene;
+
+const FILE: &str = "qfence/host.toml";
+/// An address that the file names, and 192.0.2.10 as the translator spells it.
+const NAMED: &str = "198.51.100.77";
+const SPELLED: &str = "2001:db8:64::c000:20a";
+
+/// Whether the policy in force refuses an address as the host.
+fn is_host(scene: &Scene, address: &str) -> Result<bool> {
+    let mut command = scene.world.host.command(qfence()?);
+    command.args(["explain", "--fence", scene.fence.name(), address]);
+    let ended = to_end(command)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    // Packets through loopback are refused in any case.
+    Ok(!ended.stdout.contains("allow any"))
+}
+
+#[test]
+fn the_file_and_the_translators_stay_while_they_cannot_be_read() -> Result<()> {
+    let mut scene = Scene::new("known")?;
+    let text = format!("host = [\"{NAMED}\"]\n");
+    scene.world.write_etc(FILE, &text)?;
+    let prefix = "2001:db8:64::/96".parse()?;
+    let revealed = spell(prefix, IPV4_ONLY[0]).map(Into::into);
+    let revealed = revealed.ok_or_else(|| anyhow::anyhow!("a prefix of a translator"))?;
+    let nameserver = "127.0.0.53".parse()?;
+    let resolver = Dns::start(
+        &scene.world.host,
+        nameserver,
+        &[("ipv4only.arpa", revealed)],
+    )?;
+    let supervisor = scene.launch("", "while read line; do echo \"<$line>\"; done")?;
+    wait_until("both are known", || {
+        Ok(is_host(&scene, NAMED)? && is_host(&scene, SPELLED)?)
+    })?;
+    drop(resolver);
+    scene.world.write_etc(FILE, "host = 1\n")?;
+    scene.terminal.expect("stay as they were")?;
+    scene.terminal.press(CTRL_Z)?;
+    scene.terminal.expect(PROMPT)?;
+    wait_for_state(supervisor, 'T')?;
+    // At once, and after the nameserver was waited for.
+    for _ in 0..2 {
+        ensure!(is_host(&scene, NAMED)?, "the file's address");
+        ensure!(is_host(&scene, SPELLED)?, "the translator's spelling");
+        sleep(Duration::from_secs(3));
+    }
+    // The control: what can be read is followed.
+    scene.world.write_etc(FILE, "nat64 = []\n")?;
+    wait_until("both are the internet", || {
+        Ok(!is_host(&scene, NAMED)? && !is_host(&scene, SPELLED)?)
+    })?;
+    Ok(())
+}
