@@ -2,15 +2,19 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
-use nix::mount::{MsFlags, mount};
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::Signal,
+};
+use serde_json::Value;
 use tests::{
-    fence::Fence,
+    fence::{Fence, qfence},
     listener::Listeners,
     probe::ProbeResult,
     run::{to_end, wait_until, without_sudo},
     shell::Shell,
-    world::{HOST_V4, SERVER_V4, World},
+    world::{GATEWAY_V4, HOST_V4, SERVER_V4, World},
 };
 
 const PORT: u16 = 8080;
@@ -132,6 +136,66 @@ fn a_name_that_is_none_is_an_error() -> Result<()> {
         let ended = to_end(command)?;
         assert_eq!(ended.code(), Some(125));
         assert!(ended.stderr.contains(said), "{ended:?}");
+    }
+    Ok(())
+}
+
+/// What `policy show` says of a fence.
+fn shown(world: &World, fence: &Fence) -> Result<Value> {
+    let mut command = world.host.command(qfence()?);
+    command.args(["policy", "show", fence.name(), "--json"]);
+    Ok(serde_json::from_str(&to_end(command)?.stdout)?)
+}
+
+fn set(world: &World, fence: &Fence, options: &[&str]) -> Result<()> {
+    let mut command = world.host.command(qfence()?);
+    command.args(["set", fence.name()]).args(options);
+    let ended = to_end(command)?;
+    ensure!(ended.code() == Some(0), "{options:?}: {ended:?}");
+    Ok(())
+}
+
+/// The gateway and nameserver of the namespace count, and not those of the namespace in which the command runs. They count as
+/// soon as the command has ended, whether or not a supervisor follows them.
+#[test]
+fn a_change_from_outside_is_made_by_the_facts_of_the_namespace() -> Result<()> {
+    let world = world()?;
+    // The host is the gateway there.
+    world
+        .internet
+        .ip(&format!("route add default via {HOST_V4}"))?;
+    let _dns = Listeners::everywhere(&world.internet, 53)?;
+    let _services = Listeners::everywhere(&world.host, PORT)?;
+    let attempts = [
+        format!("tcp/{HOST_V4}/{PORT}"),
+        "tcp/127.0.0.77/53".to_owned(),
+        "tcp/127.0.0.78/53".to_owned(),
+    ];
+    let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
+    for is_orphan in [false, true] {
+        let options = ["--user", "nobody", "--netns", NAME, "--dns", "deny"];
+        let fence = Fence::new("outside")?.with(&options);
+        let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+        let mut reached = || -> Result<Vec<bool>> {
+            let outcomes = shell.attempt(&attempts)?;
+            Ok(outcomes.iter().map(ProbeResult::is_reached).collect())
+        };
+        assert_eq!(reached()?, [true, false, false], "the control");
+        if is_orphan {
+            tests::process::signal(tests::job::supervisor(&fence)?, Signal::SIGKILL)?;
+        }
+        set(&world, &fence, &["--dns", "auto"])?;
+        assert_eq!(reached()?, [true, true, false], "{is_orphan}");
+        set(&world, &fence, &["--deny", "gateway"])?;
+        let shown = shown(&world, &fence)?;
+        let sets = shown["sets"].as_array().context("sets")?;
+        let gateway = sets.iter().find(|set| set["set"] == "gateway");
+        let members = gateway.context("the set")?["members"].to_string();
+        let is_theirs = members.contains(&HOST_V4.to_string());
+        assert!(is_theirs, "{is_orphan}: {members}");
+        let is_ours = members.contains(&format!("{GATEWAY_V4}\""));
+        assert!(!is_ours, "{is_orphan}: {members}");
+        assert_eq!(reached()?, [false, true, false], "{is_orphan}");
     }
     Ok(())
 }

@@ -54,22 +54,28 @@ impl Here {
     /// # Errors
     /// If a fact other than the nameservers cannot be read.
     pub async fn read(paths: &Paths) -> Result<Self> {
+        let mut here = Self::read_unasked(paths).await?;
+        if let (None, Ok(found)) = (&here.file.nat64, &here.nameservers) {
+            let global = here.addresses.global_v6();
+            here.nat64 = nat64::ask_once(&global, found, NAT64_PATIENCE).await;
+        }
+        Ok(here)
+    }
+
+    /// The same without the translators that nameservers reveal: no other computer is waited for.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn read_unasked(paths: &Paths) -> Result<Self> {
         let file = HostFile::read(&paths.host_file)?;
         let addresses = addresses::read().await?;
         let gateways = addresses::gateways::read().await?;
-        let nameservers = nameservers::read(&paths.resolv_conf);
-        let nat64 = match (&file.nat64, &nameservers) {
-            (Some(known), _) => Revealed::complete(known.clone()),
-            (None, Ok(found)) => {
-                nat64::ask_once(&addresses.global_v6(), found, NAT64_PATIENCE).await
-            }
-            (None, Err(_)) => Revealed::default(),
-        };
+        let nat64 = file.nat64.clone().map(Revealed::complete);
         Ok(Self {
             addresses,
-            nameservers,
+            nameservers: nameservers::read(&paths.resolv_conf),
             gateways,
-            nat64,
+            nat64: nat64.unwrap_or_default(),
             file,
         })
     }

@@ -40,6 +40,9 @@ pub struct StoredPolicy {
     pub sets: Sets,
     /// The network namespace of the addresses in `sets`: the inode of its file in /proc.
     pub netns: u64,
+    /// The file of the nameservers in `sets`; `None` for that of the host, as in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<PathBuf>,
     /// The number of policies that the fence has had, including this one.
     pub generation: u64,
     /// The names of the fence's network devices: the host's addresses there are in the set `dns`.

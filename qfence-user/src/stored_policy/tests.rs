@@ -16,6 +16,7 @@ fn stored(monitor: bool) -> StoredPolicy {
         policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
         sets: Sets::default(),
         netns: 7,
+        resolv_conf: None,
         workload: None,
         devices: Vec::new(),
         generation: 1,

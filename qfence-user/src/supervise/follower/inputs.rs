@@ -135,6 +135,7 @@ impl Inputs {
             policy,
             sets,
             netns: self.netns,
+            resolv_conf: Some(self.facts.nameservers_file().to_owned()),
             generation: before + 1,
             devices: self.facts.device_names.clone(),
             workload: self.facts.last_workload.clone(),

@@ -27,6 +27,7 @@ fn store(file: &PolicyFile, policy: &Policy, generation: u64) {
         policy: policy.clone(),
         sets: Sets::default(),
         netns: 0,
+        resolv_conf: None,
         generation,
         devices: Vec::new(),
         workload: None,

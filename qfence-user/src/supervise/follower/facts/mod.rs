@@ -4,7 +4,7 @@
 mod followed;
 mod members;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Error, Result, anyhow};
 use futures_util::future::select_all;
@@ -130,9 +130,14 @@ impl Facts {
         }
     }
 
-    /// The path of resolv.conf, to be printed.
+    /// The file of the nameservers.
+    pub(super) fn nameservers_file(&self) -> &Path {
+        self.watcher.resolv_conf()
+    }
+
+    /// Its path, to be printed.
     pub(super) fn resolv_conf(&self) -> std::path::Display<'_> {
-        self.watcher.resolv_conf().display()
+        self.nameservers_file().display()
     }
 
     /// The error, if the host's addresses are not followed.

@@ -1,7 +1,10 @@
 //! Changes the policy of a running fence, with or without a supervisor.
 
+mod members;
+mod surroundings;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
@@ -13,19 +16,17 @@ use qfence_common::{
     verdict::{MANY, NAMED, POD},
 };
 
+use self::{
+    members::{add_begun, sets_of},
+    surroundings::Surroundings,
+};
 use crate::{
     base::{clock::since_boot, console::notify, paths::Paths},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
-    host::{
-        Here,
-        addresses::{self, gateways},
-        devices::Devices,
-        nameservers,
-    },
     kernel::{Maps, has_resolver, resolved::Addresses},
-    policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
-    stored_policy::{StoredPolicy, netns},
+    policy::{Numbered, Policy},
+    stored_policy::StoredPolicy,
     supervise::{established::Connection, taken_back::after_change},
 };
 
@@ -137,16 +138,24 @@ pub async fn change_policy(
     let policy_file = fences.policy_file(name);
     let unlocked = policy_file.unlocked()?;
     let mut maps = Maps::open(&fences.pins(name))?;
+    let no_policy = || format!("the fence {name} has no policy yet, because it is still starting");
+    let surroundings = {
+        let stored = policy_file.read()?.with_context(no_policy)?;
+        Surroundings::of(fences, paths, name, &stored)?
+    };
+    let has_supervisor = !matches!(condition, Condition::Orphaned | Condition::Detached);
     // Read before the lock is taken, so that other commands do not wait for it.
-    let fresh = match condition {
-        Condition::Orphaned | Condition::Detached => Some((netns()?, Here::read(paths).await?)),
-        _ => None,
+    let fresh = match has_supervisor {
+        true => None,
+        false => surroundings.read(true).await?,
     };
 
     let lock = policy_file.lock_on(unlocked)?;
-    let before = policy_file.read()?.with_context(|| {
-        format!("the fence {name} has no policy yet, because it is still starting")
-    })?;
+    let before = policy_file.read()?.with_context(no_policy)?;
+    ensure!(
+        surroundings.are_of(&before),
+        "the fence {name} has another network namespace since a moment ago: try again"
+    );
     let policy = make(&before.policy)?;
     let resolved = Addresses::open(&fences.pins(name))?;
     ensure!(
@@ -154,64 +163,22 @@ pub async fn change_policy(
         "the fence {name} has no resolver, because it was started without a rule by name: start it with one, such as \
          --allow tcp:example.org:443, and `set` can add others"
     );
-    let devices = match before.devices.is_empty() {
-        true => Devices::default(),
-        false => Devices::read().await?,
-    };
-    let begins_dns = policy.names_dns() && !before.policy.names_dns();
-    let own_nameservers = before.workload.as_ref();
-    let own_nameservers = own_nameservers.and_then(|workload| workload.nameservers.clone());
-    let mut sets = before.sets;
-    let has_supervisor = fresh.is_none();
-    match fresh {
+    let sets = match fresh {
         // The fence has no supervisor, so the host's addresses are read here.
-        Some((here, fresh)) if here == before.netns => {
-            sets = fresh.sets(sets.nat64);
-            // The workload's part stays as it was at the start.
-            if let Some(workload) = &before.workload {
-                workload.add_to(&mut sets);
-            }
-            sets.nameservers = match (own_nameservers, fresh.nameservers) {
-                (Some(own), _) => own,
-                (None, Ok(found)) => found.admitted(&fresh.addresses.links).0,
-                (None, Err(error)) if begins_dns => return Err(error.into()),
-                (None, Err(error)) => {
-                    // If the nameservers cannot be read, the addresses are updated anyway.
-                    if policy.names_dns() {
-                        let error = Error::from(error);
-                        notify(format_args!(
-                            "warning: {error:#}: from now on there is no exception for nameservers"
-                        ));
-                    }
-                    BTreeSet::new()
-                }
-            };
-            add_gateways(&mut sets, &policy, &devices, &before.devices);
+        Some(facts) => sets_of(facts, &before, &policy)?,
+        None => {
+            let mut sets = before.sets.clone();
+            add_begun(&mut sets, &before, &policy, &surroundings, name).await?;
+            sets
         }
-        // The fence is in another network namespace, with other addresses.
-        Some(_) => {}
-        // Its supervisor starts to follow the nameservers when it reads the new policy.
-        None if begins_dns && own_nameservers.is_some() => {
-            sets.nameservers = own_nameservers.unwrap_or_default();
-        }
-        None if begins_dns => {
-            let links = addresses::read().await?.links;
-            sets.nameservers = nameservers::read(&paths.resolv_conf)?.admitted(&links).0;
-            if netns()? == before.netns {
-                add_gateways(&mut sets, &policy, &devices, &before.devices);
-            }
-        }
-        None => {}
-    }
-    if has_supervisor && policy.names(SetName::Gateway) && !before.policy.names(SetName::Gateway) {
-        sets.gateways = gateways::read().await?;
-    }
+    };
     let rules = policy.rules();
     let compiled = compile(&rules, &sets, policy.monitor)?;
     let stored = StoredPolicy {
         policy,
         sets,
         netns: before.netns,
+        resolv_conf: before.resolv_conf,
         generation: before.generation + 1,
         devices: before.devices,
         workload: before.workload,
@@ -254,14 +221,6 @@ pub async fn change_policy(
         resolver,
         left,
     })
-}
-
-/// Adds the host's addresses in the networks of the fence's devices to the nameservers, if the policy names these.
-fn add_gateways(sets: &mut Sets, policy: &Policy, devices: &Devices, names: &[String]) {
-    if policy.names_dns() {
-        let gateways = devices.gateways_of(names);
-        sets.nameservers.extend(gateways.into_iter().map(single));
-    }
 }
 
 /// Whether the new policy may refuse something that the previous one allowed. This is not the case if it only adds

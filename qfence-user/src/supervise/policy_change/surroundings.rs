@@ -1,0 +1,138 @@
+//! The facts of the host for one change of a policy. They are read where the fence is: in its network namespace, and from its
+//! resolv.conf.
+
+use std::{fs, fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, thread};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+use tokio::runtime;
+
+use crate::{
+    base::paths::Paths,
+    fence::registry::Fences,
+    host::{Here, devices::Devices},
+    stored_policy::{StoredPolicy, netns},
+};
+
+/// At how many processes of a fence to look for its network namespace.
+const LOOKS: usize = 256;
+
+/// What is read.
+pub(super) struct Facts {
+    pub(super) here: Here,
+    /// The network devices; none if the fence has none.
+    pub(super) devices: Devices,
+}
+
+/// Where the facts of a fence are read.
+pub(super) struct Surroundings {
+    netns: u64,
+    namespace: Namespace,
+    has_devices: bool,
+    paths: Paths,
+}
+
+enum Namespace {
+    /// That of this process.
+    Own,
+    Other(File),
+    /// No process that is known to be in it runs.
+    Unknown,
+}
+
+impl Surroundings {
+    /// Those of the fence `name`, which has this policy.
+    ///
+    /// # Errors
+    /// If /proc cannot be read.
+    pub(super) fn of(
+        fences: &Fences,
+        paths: &Paths,
+        name: &str,
+        stored: &StoredPolicy,
+    ) -> Result<Self> {
+        let mut paths = paths.clone();
+        if let Some(path) = &stored.resolv_conf {
+            paths.resolv_conf.clone_from(path);
+        }
+        let namespace = if stored.netns == netns()? {
+            Namespace::Own
+        } else {
+            find(fences, &paths, name, stored.netns).map_or(Namespace::Unknown, Namespace::Other)
+        };
+        Ok(Self {
+            netns: stored.netns,
+            namespace,
+            has_devices: !stored.devices.is_empty(),
+            paths,
+        })
+    }
+
+    /// Whether they are those of the addresses in a stored policy.
+    pub(super) const fn are_of(&self, stored: &StoredPolicy) -> bool {
+        self.netns == stored.netns
+    }
+
+    /// Reads the facts; `None` if the namespace cannot be found. `asks` is whether to ask the nameservers for translators. Must
+    /// be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a fact other than the nameservers cannot be read, or the namespace not be entered.
+    pub(super) async fn read(&self, asks: bool) -> Result<Option<Facts>> {
+        match &self.namespace {
+            Namespace::Own => self.read_here(asks).await.map(Some),
+            Namespace::Other(file) => self.read_in(file, asks).map(Some),
+            Namespace::Unknown => Ok(None),
+        }
+    }
+
+    async fn read_here(&self, asks: bool) -> Result<Facts> {
+        Ok(Facts {
+            here: match asks {
+                true => Here::read(&self.paths).await?,
+                false => Here::read_unasked(&self.paths).await?,
+            },
+            devices: match self.has_devices {
+                true => Devices::read().await?,
+                false => Devices::default(),
+            },
+        })
+    }
+
+    /// Reads them in another namespace, by a thread of its own, which ends there.
+    fn read_in(&self, namespace: &File, asks: bool) -> Result<Facts> {
+        let there = || {
+            setns(namespace, CloneFlags::CLONE_NEWNET)
+                .context("cannot enter the network namespace of the fence")?;
+            runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the event loop")?
+                .block_on(self.read_here(asks))
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, there);
+            let thread = thread.context("cannot start a thread")?;
+            thread
+                .join()
+                .map_err(|_| anyhow!("the thread that reads the host's addresses has failed"))?
+        })
+    }
+}
+
+/// Finds the network namespace with this inode: that of the supervisor, or of a process in the fence.
+fn find(fences: &Fences, paths: &Paths, name: &str, wanted: u64) -> Option<File> {
+    let supervisor = fences
+        .description(name)
+        .map(|description| description.supervisor);
+    let inside = fences.place(name).pids().unwrap_or_default();
+    let inside = inside.iter().map(|pid| pid.as_raw());
+    let candidates = supervisor.into_iter().chain(inside).take(LOOKS);
+    let file_of = |pid: i32| -> PathBuf { paths.proc.join(format!("{pid}/ns/net")) };
+    candidates
+        .map(file_of)
+        .filter(|path| fs::metadata(path).is_ok_and(|found| found.ino() == wanted))
+        .filter_map(|path| File::open(path).ok())
+        // The number may be that of another process since.
+        .find(|file| file.metadata().is_ok_and(|found| found.ino() == wanted))
+}
