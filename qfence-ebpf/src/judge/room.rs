@@ -6,7 +6,8 @@
 //! peer that was silent for longest of these few is forgotten.
 //!
 //! Several CPUs do this at once, without a lock. A place belongs to the program that adds it, or that removes its peer from
-//! PEERS: the kernel lets one of them succeed.
+//! PEERS: the kernel lets one of them succeed. Before Linux 6.13 a trie ignores `BPF_NOEXIST`, so that two programs can add one
+//! place for two peers at the same moment. Both are known then, and one of them keeps its room until the fence ends.
 
 use core::ffi::c_void;
 

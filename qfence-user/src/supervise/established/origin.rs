@@ -73,7 +73,7 @@ pub(super) fn is_unowned(found: &Found, cgroups: &BTreeSet<u64>) -> bool {
     storages.is_empty() && cgroup(response).is_some_and(|id| cgroups.contains(&id))
 }
 
-/// The flags of an owner, the last word of its value (`Owner` in qfence-ebpf/src/subject/owner.rs). The attribute has
+/// The flags of an owner, the last word of its value (`Owner` in qfence-ebpf/src/subject/owner/mod.rs). The attribute has
 /// nested attributes for each requested storage (`diag_get` in net/core/bpf_sk_storage.c).
 fn flags(storages: &[u8]) -> Option<u32> {
     let storage = nested(storages, SK_DIAG_BPF_STORAGE)?;
