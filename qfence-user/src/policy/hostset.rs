@@ -48,6 +48,18 @@ pub fn single(address: IpAddr) -> Prefix {
     Ipv6Net::from(key)
 }
 
+/// The address to which the kernel connects. For the unspecified address that is loopback
+/// (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, `ip6_dst_lookup_tail`'s callers in net/ipv6/tcp_ipv6.c and
+/// datagram.c). The hooks of calls judge the address that was given, and those of packets this one.
+#[must_use]
+pub fn as_connected(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
 /// The set `host`. `local_routes` are the destinations of the kernel's routes of type local, broadcast and anycast.
 #[must_use]
 pub fn host_set(local_routes: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {

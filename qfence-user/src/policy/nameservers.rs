@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
 };
 
 use nix::net::if_::if_nametoindex;
 
-use crate::policy::{Prefix, hostset::single};
+use crate::policy::{
+    Prefix,
+    hostset::{as_connected, single},
+};
 
 /// The most nameservers that are read from a file. C libraries use three, other resolvers more.
 pub const MOST: usize = 32;
@@ -42,7 +45,8 @@ impl Nameserver {
         })
     }
 
-    /// The prefixes of its address, and of the address to which the kernel connects instead.
+    /// The prefixes of its address, and of the address to which the kernel connects instead: in resolv.conf(5) the
+    /// unspecified address means a server on this machine.
     pub fn prefixes(&self) -> impl Iterator<Item = Prefix> + use<> {
         [self.address, as_connected(self.address)]
             .into_iter()
@@ -77,17 +81,6 @@ pub fn list(resolv_conf: &[u8]) -> Vec<Nameserver> {
 pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
     let all = list(resolv_conf);
     all.iter().flat_map(Nameserver::prefixes).collect()
-}
-
-/// The address to which the kernel connects. For the unspecified address that is loopback
-/// (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, `ip6_dst_lookup_tail`'s callers in net/ipv6/tcp_ipv6.c and
-/// datagram.c). In resolv.conf(5) it means a server on this machine.
-fn as_connected(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    }
 }
 
 /// The nameserver of a line, as glibc (`res_vinit_1` in resolv/res_init.c) and other resolvers parse it. Space before

@@ -1,17 +1,16 @@
 //! Hints before the command starts: servers on the host that it is told to use and that the policy refuses, each with the
 //! rule that allows it, and programs whose work a server outside of the fence does.
 
-use std::{env, net::SocketAddr};
+use std::{env, net::IpAddr};
 
 use qfence_common::Protocol;
 
-use super::managed::Managed;
+use super::{managed::Managed, refused::Refused};
 use crate::{
     base::console::notify,
     cli::Exec,
     confinement::{Closure, Grants, Strict},
     launch::{destinations, environment::Environment, outside},
-    policy::protocol::protocol_name,
     qemu::{clients::Client, guestfwd::Forward},
     supervise::follower::Follower,
 };
@@ -33,22 +32,19 @@ pub(super) fn of_servers(servers: &Servers, policy: &Follower) {
         port,
     } in &servers.forwards
     {
-        if policy.refuses(Protocol::TCP, *address, *port) {
-            let target = SocketAddr::new(*address, *port);
+        if let Some(Refused { target, advice }) = refused(policy, Protocol::TCP, *address, *port) {
             notify(format_args!(
-                "hint: guestfwd to {target} ({argument}) is refused; give --allow tcp:{target} to \
-                 allow it; QEMU connects when it starts, and exits if that fails"
+                "hint: guestfwd to {target} ({argument}) is refused; {advice}; QEMU connects when it starts, and exits if \
+                 that fails"
             ));
         }
     }
     for client in &servers.clients {
-        if policy.refuses(client.protocol, client.address, client.port) {
-            let target = SocketAddr::new(client.address, client.port);
-            let protocol = protocol_name(client.protocol.0);
+        let refused = refused(policy, client.protocol, client.address, client.port);
+        if let Some(Refused { target, advice }) = refused {
             let argument = &client.argument;
             notify(format_args!(
-                "hint: QEMU connects to {target} ({argument}), which is refused; give --allow {protocol}:{target} to \
-                 allow it"
+                "hint: QEMU connects to {target} ({argument}), which is refused; {advice}"
             ));
         }
     }
@@ -58,17 +54,23 @@ pub(super) fn of_servers(servers: &Servers, policy: &Follower) {
 pub(super) fn of_variables(environment: &Environment, policy: &Follower) {
     let variables = environment.apply(env::vars_os());
     for server in destinations::of(&variables) {
-        if policy.refuses(Protocol::TCP, server.address, server.port) {
-            let target = SocketAddr::new(server.address, server.port);
+        let refused = refused(policy, Protocol::TCP, server.address, server.port);
+        if let Some(Refused { target, advice }) = refused {
             let (names, verb) = match &server.names[..] {
                 [one] => (one.clone(), "leads"),
                 several => (several.join(", "), "lead"),
             };
             notify(format_args!(
-                "hint: {names} {verb} to {target}, which is refused; give --allow tcp:{target} to allow it"
+                "hint: {names} {verb} to {target}, which is refused; {advice}"
             ));
         }
     }
+}
+
+fn refused(policy: &Follower, protocol: Protocol, address: IpAddr, port: u16) -> Option<Refused> {
+    Refused::find(protocol, address, port, |address| {
+        policy.refuses(protocol, address, port)
+    })
 }
 
 /// Reports that a server does the work of the command, and that the fence does not apply to it, if the command can reach

@@ -7,6 +7,7 @@ mod hints;
 mod managed;
 mod needs;
 mod qemu;
+mod refused;
 mod replaceable;
 mod strict;
 mod supervise;

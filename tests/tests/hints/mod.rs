@@ -1,5 +1,7 @@
 //! What the command is told to use and cannot reach is reported before it starts, with the rule that allows it.
 
+mod unspecified;
+
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::Result;
