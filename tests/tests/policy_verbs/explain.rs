@@ -122,6 +122,34 @@ fn explain_names_rule_source_set_and_member() -> Result<()> {
 }
 
 #[test]
+fn a_fence_whose_name_is_a_destination_is_not_mistaken_for_one() -> Result<()> {
+    // The fence allows what the default policy refuses.
+    let scene = Scene::new("web.prod", &["--allow", "tcp:127.0.0.1:22"])?;
+    let name = scene.fence.name();
+    let target = "tcp:127.0.0.1:22";
+    let of_nobody = format!("setpriv --reuid {} --clear-groups", NOBODY.uid);
+    for launcher in ["env", &of_nobody] {
+        let mut words = launcher.split(' ');
+        let mut command = scene.world.host.command(words.next().context("a program")?);
+        command.args(words).arg(qfence()?);
+        command.args(["explain", name, target]);
+        let ended = to_end(command)?;
+        assert_eq!(ended.code(), Some(125), "{launcher}: {ended:?}");
+        let advice = format!("give --fence {name} before the destinations");
+        assert!(ended.stderr.contains(&advice), "{launcher}: {ended:?}");
+    }
+    let verdict = |words: &[&str], row: usize| -> Result<Value> {
+        let all = scene.json(&[&["explain", "--json"], words].concat())?;
+        Ok(all[row]["by_address"][0]["verdict"].clone())
+    };
+    assert_eq!(verdict(&["--fence", name, target], 0)?, "allow");
+    // Without the fence, behind another destination, and as no name of a fence.
+    assert_eq!(verdict(&[target, name], 0)?, "deny");
+    assert_eq!(verdict(&["no.fence.example", target], 1)?, "deny");
+    Ok(())
+}
+
+#[test]
 fn a_profile_is_explained_and_checked_to_anybody() -> Result<()> {
     let scene = Scene::new("anybody", &[])?;
     let by_nobody = |words: &[&str]| -> Result<Ended> {

@@ -1,20 +1,21 @@
 //! `explain`: shows whether destinations are allowed, and why.
 
 mod table;
+mod words;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use qfence_common::Nodes;
 use serde::Serialize;
 
-use self::table::table;
+use self::{table::table, words::split};
 use super::{
     named::{found, named_addresses},
     print, print_json, require_root,
 };
 use crate::{
-    base::{console::notify, name::check_name, paths::Paths, printable::printable},
+    base::{console::notify, paths::Paths, printable::printable},
     cli::{Explain, resolve},
     compile::{
         compile,
@@ -56,7 +57,8 @@ enum Explained {
 /// # Errors
 /// If a destination is invalid, the fence or the profile does not exist, or standard output cannot be written.
 pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
-    let (fence, destinations) = split(options)?;
+    let is_fence = |name: &str| Fences::exists_to_anybody(name, paths);
+    let (fence, destinations) = split(options, is_fence)?;
     let queries = destinations
         .iter()
         .map(|text| Ok(grammar::destination(text)?))
@@ -137,38 +139,6 @@ fn say_devices(devices: &[String]) {
              frame led elsewhere, as by NAT, is dropped (deny-local-in), and DHCP is let through where this host has an \
              address ({DHCP})"
         ));
-    }
-}
-
-/// The fence, if one is named, and the destinations. A word that can be parsed as a destination is a destination.
-fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
-    let words = &options.words;
-    if let Some(name) = &options.fence {
-        return Ok((Some(name), words));
-    }
-    match words.split_first() {
-        Some((first, rest))
-            if grammar::destination(first).is_err() && check_name(first).is_ok() =>
-        {
-            ensure!(
-                options.policy.is_empty() && options.dns.is_none(),
-                "{first:?} is not a destination, but can be the name of a fence. A fence has its own policy, which is not \
-                 combined with options: remove the options, or the name"
-            );
-            if rest.is_empty() {
-                // The word may have been meant as a destination.
-                let error = grammar::destination(first)
-                    .err()
-                    .map(|error| error.to_string());
-                bail!(
-                    "give destinations after the fence {first:?}; it is not \
-                     a destination itself: {}",
-                    error.unwrap_or_default()
-                );
-            }
-            Ok((Some(first), rest))
-        }
-        _ => Ok((None, words)),
     }
 }
 

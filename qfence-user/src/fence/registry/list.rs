@@ -8,7 +8,8 @@ use qfence_common::Hook;
 
 use super::{Fences, whereabouts::Whereabouts};
 use crate::{
-    fence::{description::Description, devices::FencedDevice},
+    base::paths::Paths,
+    fence::{description::Description, devices::FencedDevice, hierarchy::Hierarchy},
     kernel::snapshot::Snapshot,
     policy::Policy,
 };
@@ -166,6 +167,29 @@ impl Fences {
             Some(Condition::Running) => Ok(Condition::Running),
             Some(other) if place.is_in_use()? => Ok(other),
             _ => Err(self.why_not_here(name)),
+        }
+    }
+
+    /// Whether there is a fence `name`, of any version and in any part of the hierarchy. Remains of a dead one are none.
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
+        let place = self.place(name);
+        match place.exists() {
+            true => place.is_in_use().unwrap_or(true) || self.is_supervised(name).unwrap_or(false),
+            false => self.whereabouts(name, None) == Whereabouts::Elsewhere,
+        }
+    }
+
+    /// Whether there is a fence `name`, as far as it can be known without root: others cannot read the registry, but see
+    /// the cgroups.
+    #[must_use]
+    pub fn exists_to_anybody(name: &str, paths: &Paths) -> bool {
+        match Self::look(paths) {
+            Ok(fences) => fences.exists(name),
+            Err(_) => Hierarchy::find(&paths.mountinfo).is_ok_and(|hierarchy| {
+                let place = hierarchy.place(name);
+                place.exists() && place.is_in_use().unwrap_or(true)
+            }),
         }
     }
 
