@@ -2,15 +2,19 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use qfence_common::address::V4_PREFIX_BITS;
+use qfence_common::{Action, address::V4_PREFIX_BITS};
 
-use super::{decimal, error::RuleError, ports};
+use super::{
+    decimal,
+    error::{RuleError, advised},
+    ports,
+};
 use crate::policy::{
     Prefix,
     domain::{DomainName, DomainPattern, NotAName, ends_in_number},
     hostset,
     protocol::Proto,
-    rule::Destination,
+    rule::{Destination, Match},
     set::SetName,
 };
 
@@ -74,22 +78,27 @@ pub(super) fn bare_v6(
     });
     let whole = prefix(address, length);
     let protocol = &rule[..rule.len() - text.len()];
-    match (whole, before_port) {
+    let address = |of: Prefix| format!("{protocol}{}", Destination::Prefix(of));
+    // With brackets it may still be no rule.
+    let with_port = before_port.map(|(before, port)| {
+        let before = address(before);
+        let checked = format!("{before}:{port}").parse::<Match>();
+        checked.map(|_| format!("{before}:{}", advised(port)))
+    });
+    let text = text.to_owned();
+    match (whole, with_port) {
         (Ok(whole), None) if !with_protocol => Ok(Destination::Prefix(whole)),
-        (Ok(whole), None) => Err(RuleError::NoBrackets {
-            text: text.into(),
-            instead: format!("{protocol}{}", Destination::Prefix(whole)),
+        (Ok(whole), Some(Ok(port))) => Err(RuleError::AddressOrPort {
+            text,
+            address: address(whole),
+            port,
         }),
-        (Ok(whole), Some((before, port))) => Err(RuleError::AddressOrPort {
-            text: text.into(),
-            address: format!("{protocol}{}", Destination::Prefix(whole)),
-            port: format!("{protocol}{}:{port}", Destination::Prefix(before)),
+        (Ok(whole), None | Some(Err(_))) => Err(RuleError::NoBrackets {
+            text,
+            instead: address(whole),
         }),
-        (Err(_), Some((before, port))) => Err(RuleError::NoBrackets {
-            text: text.into(),
-            instead: format!("{protocol}{}:{port}", Destination::Prefix(before)),
-        }),
-        (Err(error), None) => Err(error),
+        (Err(_), Some(Ok(instead))) => Err(RuleError::NoBrackets { text, instead }),
+        (Err(_), Some(Err(error))) | (Err(error), None) => Err(error),
     }
 }
 
@@ -121,7 +130,7 @@ pub(super) fn plain(
     if text.contains(['.', '*']) {
         return pattern(text).map(Destination::Name);
     }
-    Err(RuleError::unknown_destination(text))
+    Err(RuleError::unknown_destination(text, Action::Allow))
 }
 
 /// Parses a name, or a star and a name.
@@ -134,11 +143,12 @@ fn pattern(text: &str) -> Result<DomainPattern, RuleError> {
         return Err(RuleError::Star { name: text.into() });
     }
     if let Some((host, _)) = name.split_once('/')
-        && let Ok(name) = host.parse()
+        && let Ok(name) = host.parse::<DomainName>()
     {
-        return Err(RuleError::Path {
-            text: text.into(),
-            name,
+        let text = text.into();
+        return Err(match is_localhost(name.as_str()) {
+            true => RuleError::Localhost { name: text },
+            false => RuleError::Path { text, name },
         });
     }
     match name.parse() {
@@ -172,11 +182,11 @@ fn split_length(text: &str) -> (&str, Option<&str>) {
 /// Parses the prefix of an address and a length.
 fn prefix(address: &str, length: Option<&str>) -> Result<Prefix, RuleError> {
     if let Some((before, _)) = address.split_once('%')
-        && before.parse::<IpAddr>().is_ok()
+        && let Ok(without) = before.parse()
     {
         return Err(RuleError::Zone {
             text: address.into(),
-            without: before.into(),
+            without: Destination::Prefix(hostset::single(without)),
         });
     }
     let parsed: IpAddr = address

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use qfence_common::Action;
+
+use super::ports::parse;
 use crate::policy::{
     domain::{DomainName, DomainPattern, NotAName},
     ports::Ports,
@@ -44,20 +47,20 @@ pub enum RuleError {
     ProtocolNumber { text: String },
 
     #[error(
-        "{} names no destination: write {} if every destination is meant",
-        quote(text),
-        cut(instead)
+        "{} names no destination: write {instead} if every destination is meant",
+        quote(text)
     )]
     NoDestination { text: String, instead: String },
     #[error("{} is no destination{}: write an address, a prefix, a name of at least two labels such as www.example.org, or {}",
-            quote(name), did_you_mean(*nearest), list(SetName::ALL.iter().map(|set| set.name())))]
+            quote(name), did_you_mean(*nearest), list(sets(*action)))]
     UnknownDestination {
         name: String,
         nearest: Option<&'static str>,
+        action: Action,
     },
     #[error("{} is no name: {why}", quote(name))]
     NotAName { name: String, why: NotAName },
-    #[error("{} is a URL: write {}", quote(text), cut(instead))]
+    #[error("{} is a URL: write {instead}", quote(text))]
     Url { text: String, instead: String },
     #[error(
         "{} has a path, and a rule is about whole hosts: write {name}",
@@ -107,11 +110,10 @@ pub enum RuleError {
         "{} names a zone, but a rule applies on every device: write {without}",
         quote(text)
     )]
-    Zone { text: String, without: String },
+    Zone { text: String, without: Destination },
     #[error(
-        "{} could be an address, or an address and a port: write {address} or {}",
-        quote(text),
-        cut(port)
+        "{} could be an address, or an address and a port: write {address} or {port}",
+        quote(text)
     )]
     AddressOrPort {
         text: String,
@@ -119,9 +121,8 @@ pub enum RuleError {
         port: String,
     },
     #[error(
-        "{} needs brackets, with a protocol or ports beside it: write {}",
-        quote(text),
-        cut(instead)
+        "{} needs brackets, with a protocol or ports beside it: write {instead}",
+        quote(text)
     )]
     NoBrackets { text: String, instead: String },
     #[error(
@@ -212,10 +213,12 @@ impl RuleError {
         }
     }
 
-    pub(super) fn unknown_destination(name: &str) -> Self {
+    /// The error for a word that is no destination in a rule with this action.
+    pub(super) fn unknown_destination(name: &str, action: Action) -> Self {
         Self::UnknownDestination {
             name: name.into(),
-            nearest: nearest(name, SetName::ALL.into_iter().map(SetName::name)),
+            nearest: nearest(name, sets(action)),
+            action,
         }
     }
 
@@ -225,9 +228,10 @@ impl RuleError {
             Proto::Any => "any".to_owned(),
             protocol => format!("{protocol}:any"),
         };
-        if let Some(ports) = ports.filter(|ports| super::ports::parse(text, ports).is_ok()) {
+        let is_valid = |ports: &&str| protocol.has_ports() && parse(text, ports).is_ok();
+        if let Some(ports) = ports.filter(is_valid) {
             instead.push(':');
-            instead.push_str(ports);
+            instead.push_str(advised(ports));
         }
         Self::NoDestination {
             text: text.into(),
@@ -247,12 +251,26 @@ fn quote(text: &str) -> impl fmt::Display {
     }
 }
 
-/// A suggestion, safe to print and shortened.
+/// Ports in an advised rule. Long ones are not repeated: a part of them would be another rule, or none.
+pub(super) fn advised(ports: &str) -> &str {
+    match ports.len() > MOST {
+        true => "PORTS",
+        false => ports,
+    }
+}
+
+/// Text without quotes, safe to print and shortened. Never for a rule that is advised.
 fn cut(text: &str) -> impl fmt::Display {
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// The names of the sets that a rule with this action can name.
+fn sets(action: Action) -> impl Iterator<Item = &'static str> {
+    let can_be = move |set: &SetName| action == Action::Allow || *set != SetName::Fence;
+    SetName::ALL.into_iter().filter(can_be).map(SetName::name)
 }
 
 fn did_you_mean(name: Option<&str>) -> impl fmt::Display {

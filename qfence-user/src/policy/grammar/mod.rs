@@ -23,6 +23,7 @@
 //!
 //! Ambiguous text is an error, and so are names of one label and zones.
 
+mod denied;
 mod destination;
 mod error;
 mod ports;
@@ -56,20 +57,11 @@ pub fn destination(text: &str) -> Result<Question, RuleError> {
 /// # Errors
 /// If it is no match, or if no rule with this action can have it.
 pub fn of_action(action: Action, text: &str) -> Result<Match, RuleError> {
-    let of: Match = text.parse()?;
-    if of.is_self() && action == Action::Deny {
-        return Err(RuleError::DeniedSelf);
+    let parsed = text.parse();
+    match action {
+        Action::Allow => parsed,
+        Action::Deny => denied::check(text, parsed),
     }
-    if action == Action::Deny
-        && let Some(pattern) = of.pattern()
-        && (of.protocol != Proto::Any || !of.ports.is_every())
-    {
-        return Err(RuleError::DeniedNameWithPorts {
-            text: text.into(),
-            name: pattern.clone(),
-        });
-    }
-    Ok(of)
 }
 
 impl FromStr for Match {
@@ -85,7 +77,7 @@ impl FromStr for Match {
         {
             return Err(RuleError::Blank { text: text.into() });
         }
-        if let Some(error) = url::error(text) {
+        if let Some(error) = url::error(Action::Allow, text) {
             return Err(error);
         }
         let (protocol, rest) = split_protocol(text)?;
@@ -105,16 +97,6 @@ impl FromStr for Match {
             Some(ports) => ports::parse(text, ports)?,
             None => Ports::EVERY,
         };
-        if !ports.is_every() && !protocol.has_ports() {
-            return Err(RuleError::NoPortsThere {
-                protocol,
-                instead: Match {
-                    protocol,
-                    destination,
-                    ports: Ports::EVERY,
-                },
-            });
-        }
         let of = Self {
             protocol,
             destination,
@@ -122,6 +104,15 @@ impl FromStr for Match {
         };
         if of.is_self() && !may_be_of_self(&of) {
             return Err(RuleError::NotOfSelf);
+        }
+        if !of.ports.is_every() && !protocol.has_ports() {
+            return Err(RuleError::NoPortsThere {
+                protocol,
+                instead: Self {
+                    ports: Ports::EVERY,
+                    ..of
+                },
+            });
         }
         Ok(of)
     }

@@ -1,3 +1,5 @@
+mod advice;
+
 use proptest::prelude::*;
 use qfence_common::address::V4_PREFIX_BITS;
 
