@@ -223,6 +223,14 @@ fn a_program_whose_server_is_outside_gets_a_warning() -> Result<()> {
             "docker has its work done by the Docker daemon",
         ),
         (
+            &["nice", "-n", "5", "timeout", "60", &docker, "run", "alpine"],
+            "docker has its work done by the Docker daemon",
+        ),
+        (
+            &[&podman, "--url", "unix:///x", "run", "x"],
+            "podman --remote has its work done by",
+        ),
+        (
             &[&podman, "--remote", "run", "x"],
             "podman --remote has its work done by",
         ),
@@ -252,6 +260,7 @@ fn a_program_whose_server_is_outside_gets_a_warning() -> Result<()> {
     for words in [
         &[docker.as_str(), "ps"][..],
         &[&podman, "run", "x"],
+        &["timeout", "60", "echo", &docker, "run"],
         &[&tmux, "-V"],
     ] {
         assert_eq!(warnings(root, words)?, [""; 0], "{words:?}");

@@ -1,5 +1,8 @@
 //! Programs that have their work done by a server outside of the fence. Pure.
 
+mod podman;
+mod wrappers;
+
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
@@ -30,9 +33,15 @@ const ENGINE: &[&str] = &[
     "exec",
     "kube",
     "play",
+    "restart",
     "run",
     "start",
     "stack",
+];
+
+/// The words of LXD's and Incus' clients that start something.
+const LXD: &[&str] = &[
+    "create", "exec", "init", "launch", "restart", "restore", "shell", "start",
 ];
 
 const DOCKER: Outside = Outside {
@@ -51,7 +60,16 @@ const PODMAN: Outside = Outside {
     starts: ENGINE,
 };
 
-const OTHERS: [Outside; 5] = [
+const OTHERS: [Outside; 9] = [
+    Outside {
+        program: "docker-compose",
+        server: "the Docker daemon",
+        sockets: &["docker.sock"],
+        begins: false,
+        starts: &[
+            "build", "create", "exec", "restart", "run", "start", "up", "watch",
+        ],
+    },
     Outside {
         program: "nerdctl",
         server: "containerd",
@@ -81,6 +99,27 @@ const OTHERS: [Outside; 5] = [
         starts: &["create", "start", "restore"],
     },
     Outside {
+        program: "virt-install",
+        server: "libvirt's daemon",
+        sockets: &["libvirt"],
+        begins: false,
+        starts: &[],
+    },
+    Outside {
+        program: "incus",
+        server: "the Incus daemon",
+        sockets: &["incus"],
+        begins: false,
+        starts: LXD,
+    },
+    Outside {
+        program: "lxc",
+        server: "the LXD daemon",
+        sockets: &["lxd"],
+        begins: false,
+        starts: LXD,
+    },
+    Outside {
         program: "machinectl",
         server: "systemd",
         sockets: &["systemd/private", "system_bus_socket", "/bus"],
@@ -89,25 +128,24 @@ const OTHERS: [Outside; 5] = [
     },
 ];
 
-/// Words before a program that run it.
-const WRAPPERS: [&str; 8] = [
-    "command", "env", "exec", "ionice", "nice", "nohup", "setsid", "time",
-];
-
 /// The program of a command whose work a server does, if it starts something.
 #[must_use]
 pub fn of(command: &[OsString], has_variable: impl Fn(&str) -> bool) -> Option<Outside> {
-    let is_before = |word: &OsString| {
-        let text = word.to_string_lossy();
-        WRAPPERS.contains(&name(word)) || text.contains('=') || text.starts_with('-')
+    let words = wrappers::of_program(command)?;
+    let before = &command[..command.len() - words.len()];
+    let has_variable = |wanted: &str| {
+        let is_set = |word: &OsString| {
+            let word = word.to_string_lossy();
+            word.split_once('=').is_some_and(|(name, _)| name == wanted)
+        };
+        before.iter().any(is_set) || has_variable(wanted)
     };
-    let at = command.iter().position(|word| !is_before(word))?;
-    let (program, arguments) = (name(&command[at]), &command[at + 1..]);
+    let (program, arguments) = (name(words.first()?), &words[1..]);
     let has = |wanted: &str| arguments.iter().any(|word| word == wanted);
     let found = match program {
         "docker" => DOCKER,
         "podman-remote" => PODMAN,
-        "podman" if has("--remote") || has("-r") || has_variable("CONTAINER_HOST") => PODMAN,
+        "podman" => podman::is_client(arguments, has_variable).then_some(PODMAN)?,
         _ => *OTHERS.iter().find(|known| known.program == program)?,
     };
     let asks_only = ["--version", "--help", "-V", "-h"].into_iter().any(has);
@@ -126,7 +164,7 @@ fn name(word: &OsStr) -> &str {
 mod tests {
     use super::*;
 
-    fn found(line: &str) -> Option<&'static str> {
+    pub(super) fn found(line: &str) -> Option<&'static str> {
         let command: Vec<_> = line.split(' ').map(OsString::from).collect();
         of(&command, |_| false).map(|found| found.program)
     }
@@ -143,6 +181,11 @@ mod tests {
             ("tmux", "tmux"),
             ("tmux new -s x", "tmux"),
             ("virsh start vm", "virsh"),
+            ("docker-compose up", "docker-compose"),
+            ("docker-compose -f x.yml run web", "docker-compose"),
+            ("virt-install --name vm --memory 512", "virt-install"),
+            ("incus launch images:debian/12", "incus"),
+            ("lxc exec c -- sh", "lxc"),
         ] {
             assert_eq!(found(line), Some(program), "{line}");
         }
@@ -162,6 +205,12 @@ mod tests {
             "cat docker",
             "./tmuxinator",
             "qemu-system-x86_64 -name docker run",
+            "docker-compose ps",
+            "docker-compose --version",
+            "virt-install --help",
+            "incus list",
+            "lxc info",
+            "lxc-start c",
         ] {
             assert_eq!(found(line), None, "{line}");
         }
