@@ -27,10 +27,16 @@ pub struct Destination {
 enum Syntax {
     /// `host:display[.screen]`
     Display,
-    /// `scheme://[user@]host[:port]`, or without the scheme; the default port.
-    Url(u16),
-    /// `tcp://host:port`, the default port. Other schemes are no network.
-    Engine(u16),
+    /// `scheme://[user@]host[:port]`, or without the scheme: a proxy that curl does not use.
+    Proxy,
+    /// The same for all programs.
+    ProxyOfCurl,
+    /// `tcp://host[:port]`, `ssh://host[:port]`. Other schemes are no network.
+    Podman,
+    /// The same, and `host[:port]`.
+    Docker,
+    /// Whether Docker's client uses TLS: then it has another default server ([`DOCKER_TLS`]).
+    DockerTls,
     /// Addresses that are tried one after another: `[{machine}]tcp:host[:port]`, `host[:port]`, `unix:path`.
     Pulse,
     /// `tcp:host:port`
@@ -40,50 +46,101 @@ enum Syntax {
 }
 
 /// The variables, in the order in which they are reported.
-const VARIABLES: [(&str, Syntax); 15] = [
+const VARIABLES: [(&str, Syntax); 16] = [
     ("DISPLAY", Syntax::Display),
-    ("http_proxy", Syntax::Url(80)),
-    ("HTTP_PROXY", Syntax::Url(80)),
-    ("https_proxy", Syntax::Url(80)),
-    ("HTTPS_PROXY", Syntax::Url(80)),
-    ("ftp_proxy", Syntax::Url(80)),
-    ("FTP_PROXY", Syntax::Url(80)),
-    ("all_proxy", Syntax::Url(80)),
-    ("ALL_PROXY", Syntax::Url(80)),
+    ("http_proxy", Syntax::ProxyOfCurl),
+    ("HTTP_PROXY", Syntax::Proxy),
+    ("https_proxy", Syntax::ProxyOfCurl),
+    ("HTTPS_PROXY", Syntax::ProxyOfCurl),
+    ("ftp_proxy", Syntax::ProxyOfCurl),
+    ("FTP_PROXY", Syntax::ProxyOfCurl),
+    ("all_proxy", Syntax::ProxyOfCurl),
+    ("ALL_PROXY", Syntax::ProxyOfCurl),
     ("PULSE_SERVER", Syntax::Pulse),
-    ("DOCKER_HOST", Syntax::Engine(2375)),
-    ("CONTAINER_HOST", Syntax::Engine(2375)),
+    ("DOCKER_HOST", Syntax::Docker),
+    ("DOCKER_TLS_VERIFY", Syntax::DockerTls),
+    ("CONTAINER_HOST", Syntax::Podman),
     ("CUPS_SERVER", Syntax::Host(631)),
     ("ADB_SERVER_SOCKET", Syntax::Adb),
     ("rsync_proxy", Syntax::Host(8080)),
 ];
 
+/// The default port of Docker and podman.
+const DOCKER: u16 = 2375;
+
+/// The server of Docker's client with TLS if no variable names one. With one, the default port is that without TLS
+/// (`ParseHost` in opts/hosts.go of docker/cli).
+const DOCKER_TLS: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 2376);
+
+/// The default port of HTTP proxies for curl, and what uses its library, as git does (CURLOPT_PROXYPORT(3)). Others take
+/// that of the URL's scheme: wget, Python's urllib, Go's net/http. For HTTPS proxies all of them take 443.
+const CURL: u16 = 1080;
+
 /// The servers that a command's variables name and whose addresses are known without a resolver.
 #[must_use]
 pub fn of(variables: &[(OsString, OsString)]) -> Vec<Destination> {
+    let value_of = |name: &str| {
+        let mut last_first = variables.iter().rev();
+        let found = last_first.find(|(given, _)| given == name);
+        found
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
+    };
+    let has_docker = value_of("DOCKER_HOST")
+        .or(value_of("DOCKER_CONTEXT"))
+        .is_some();
     let mut found: Vec<Destination> = Vec::new();
+    let mut add = |name: String, (address, port): (IpAddr, u16)| match found
+        .iter_mut()
+        .find(|known| (known.address, known.port) == (address, port))
+    {
+        Some(known) => known.names.push(name),
+        None => found.push(Destination {
+            names: vec![name],
+            address,
+            port,
+        }),
+    };
     for (name, syntax) in VARIABLES {
-        let value = variables.iter().rev().find(|(given, _)| given == name);
-        let Some((address, port)) = value.and_then(|(_, value)| server(syntax, value)) else {
+        let Some(value) = value_of(name).and_then(|value| text(value)) else {
             continue;
         };
-        match found
-            .iter_mut()
-            .find(|known| (known.address, known.port) == (address, port))
+        let general = match syntax {
+            Syntax::DockerTls => (!has_docker).then_some(DOCKER_TLS),
+            _ => server(syntax, value),
+        };
+        if let Some(server) = general {
+            add(name.to_owned(), server);
+        }
+        let of_curl = (syntax == Syntax::ProxyOfCurl).then(|| proxy(value, CURL));
+        if let Some(server) = of_curl
+            .flatten()
+            .filter(|of_curl| general != Some(*of_curl))
         {
-            Some(known) => known.names.push(name.to_owned()),
-            None => found.push(Destination {
-                names: vec![name.to_owned()],
-                address,
-                port,
-            }),
+            add(format!("{name} (for curl)"), server);
         }
     }
     found
 }
 
-fn server(syntax: Syntax, value: &OsStr) -> Option<(IpAddr, u16)> {
-    let value = value.to_str().filter(|text| text.len() <= LONGEST)?.trim();
+/// The text of a variable, if it is none too long.
+fn text(value: &OsStr) -> Option<&str> {
+    let text = value.to_str().filter(|text| text.len() <= LONGEST)?;
+    Some(text.trim())
+}
+
+/// The server of a proxy; an HTTP proxy may have a default port.
+fn proxy(value: &str, default: u16) -> Option<(IpAddr, u16)> {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let default = match scheme {
+        "https" => 443,
+        scheme if scheme.starts_with("socks") => 1080,
+        _ => default,
+    };
+    endpoint(rest.split('/').next()?, default)
+}
+
+fn server(syntax: Syntax, value: &str) -> Option<(IpAddr, u16)> {
     match syntax {
         Syntax::Display => {
             let (host, display) = value.rsplit_once(':')?;
@@ -93,23 +150,22 @@ fn server(syntax: Syntax, value: &OsStr) -> Option<(IpAddr, u16)> {
             let address = (!is_file).then(|| address(host)).flatten()?;
             Some((address, X11.checked_add(number)?))
         }
-        Syntax::Url(default) => {
-            let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-            let default = match scheme {
-                "https" => 443,
-                scheme if scheme.starts_with("socks") => 1080,
-                _ => default,
+        Syntax::Proxy | Syntax::ProxyOfCurl => proxy(value, 80),
+        Syntax::Podman | Syntax::Docker => {
+            let (scheme, rest) = match value.split_once("://") {
+                // A path is a file.
+                None if syntax == Syntax::Docker && !value.starts_with(['/', '.']) => {
+                    ("tcp", value)
+                }
+                parts => parts?,
             };
-            endpoint(rest.split('/').next()?, default)
-        }
-        Syntax::Engine(default) => {
-            let (scheme, rest) = value.split_once("://")?;
             match scheme {
-                "tcp" => endpoint(rest.split('/').next()?, default),
+                "tcp" => endpoint(rest.split('/').next()?, DOCKER),
                 "ssh" => endpoint(rest.split('/').next()?, 22),
                 _ => None,
             }
         }
+        Syntax::DockerTls => None,
         Syntax::Pulse => value.split_whitespace().find_map(|server| {
             let server = server.rsplit('}').next()?;
             let is_file = server.starts_with("unix:") || server.starts_with('/');
@@ -154,98 +210,4 @@ fn address(host: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(variables: &[(&str, &str)]) -> Vec<String> {
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
-            .collect();
-        of(&variables)
-            .into_iter()
-            .map(|server| {
-                format!(
-                    "{} {}:{}",
-                    server.names.join(","),
-                    server.address,
-                    server.port
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_server_of_each_variable_is_found() {
-        for (name, value, server) in [
-            ("DISPLAY", "localhost:10.0", "127.0.0.1:6010"),
-            ("DISPLAY", "192.0.2.1:0", "192.0.2.1:6000"),
-            ("DISPLAY", "[::1]:10", "::1:6010"),
-            ("http_proxy", "http://127.0.0.1:3128/", "127.0.0.1:3128"),
-            ("http_proxy", "127.0.0.1:3128", "127.0.0.1:3128"),
-            (
-                "HTTPS_PROXY",
-                "http://me:secret@localhost:8080",
-                "127.0.0.1:8080",
-            ),
-            ("all_proxy", "socks5h://localhost", "127.0.0.1:1080"),
-            ("http_proxy", "http://[::1]:3128", "::1:3128"),
-            ("PULSE_SERVER", "tcp:127.0.0.1:4714", "127.0.0.1:4714"),
-            (
-                "PULSE_SERVER",
-                "{abc}unix:/run/p tcp:localhost",
-                "127.0.0.1:4713",
-            ),
-            ("PULSE_SERVER", "127.0.0.1", "127.0.0.1:4713"),
-            ("DOCKER_HOST", "tcp://localhost:2376", "127.0.0.1:2376"),
-            ("DOCKER_HOST", "ssh://me@127.0.0.1", "127.0.0.1:22"),
-            ("CONTAINER_HOST", "tcp://127.0.0.1", "127.0.0.1:2375"),
-            ("CUPS_SERVER", "localhost", "127.0.0.1:631"),
-            ("ADB_SERVER_SOCKET", "tcp:localhost:5037", "127.0.0.1:5037"),
-        ] {
-            assert_eq!(
-                found(&[(name, value)]),
-                [format!("{name} {server}")],
-                "{value}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_network_or_needs_a_resolver_is_not() {
-        for (name, value) in [
-            ("DISPLAY", ":0"),
-            ("DISPLAY", "unix:0"),
-            ("DISPLAY", "/tmp/launch/org.x:0"),
-            ("DISPLAY", "localhost"),
-            ("http_proxy", ""),
-            ("http_proxy", "http://proxy.example:3128"),
-            ("http_proxy", "http://127.0.0.1:x"),
-            ("PULSE_SERVER", "unix:/run/user/1000/pulse/native"),
-            ("PULSE_SERVER", "/run/pulse"),
-            ("DOCKER_HOST", "unix:///run/docker.sock"),
-            ("DOCKER_HOST", "fd://"),
-            ("CUPS_SERVER", "/run/cups/cups.sock"),
-            ("ADB_SERVER_SOCKET", "localfilesystem:/x"),
-            ("NO_PROXY", "127.0.0.1:80"),
-        ] {
-            assert!(found(&[(name, value)]).is_empty(), "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn variables_for_one_server_are_one_line() {
-        let proxy = "http://localhost:3128";
-        assert_eq!(
-            found(&[
-                ("https_proxy", proxy),
-                ("http_proxy", proxy),
-                ("DISPLAY", "localhost:10")
-            ]),
-            [
-                "DISPLAY 127.0.0.1:6010",
-                "http_proxy,https_proxy 127.0.0.1:3128"
-            ]
-        );
-    }
-}
+mod tests;

@@ -93,6 +93,17 @@ fn variables_that_lead_to_the_host_get_a_hint() -> Result<()> {
         let ended = run(&world, &allowed, variables, &["true"])?;
         assert_eq!(lines(&ended, "hint: "), [""; 0], "{ended:?}");
     }
+    // The set `self` allows it if the command listens there.
+    let own = &[user, &["--allow", "self"]].concat();
+    let ended = run(
+        &world,
+        own,
+        &[("http_proxy", "http://127.0.0.1:3128")],
+        &["true"],
+    )?;
+    let hint = "hint: http_proxy leads to 127.0.0.1:3128, which is refused unless the command itself starts the listener; \
+        give --allow tcp:127.0.0.1:3128 if another process does";
+    assert_eq!(lines(&ended, "hint: "), [hint], "{ended:?}");
     // Elsewhere, files, and variables that the command does not get.
     let proxy = format!("http://{SERVER_V4}:3128");
     for (options, name, value) in [
@@ -133,6 +144,16 @@ fn what_a_qemu_connects_to_on_the_host_gets_a_hint() -> Result<()> {
             "-chardev",
             format!("socket,id=c,host={HOST_V4},port={PORT}"),
             format!("tcp:{HOST_V4}:{PORT}"),
+        ),
+        (
+            "-display",
+            format!("vnc=127.0.0.1:{PORT},reverse=on"),
+            format!("tcp:127.0.0.1:{PORT}"),
+        ),
+        (
+            "-object",
+            format!("input-barrier,id=b,name=x,server=127.0.0.1,port={PORT}"),
+            format!("tcp:127.0.0.1:{PORT}"),
         ),
         (
             "-netdev",

@@ -32,19 +32,30 @@ pub(super) fn of_servers(servers: &Servers, policy: &Follower) {
         port,
     } in &servers.forwards
     {
-        if let Some(Refused { target, advice }) = refused(policy, Protocol::TCP, *address, *port) {
+        let refused = refused(policy, Protocol::TCP, *address, *port);
+        if let Some(Refused {
+            target,
+            refusal,
+            advice,
+        }) = refused
+        {
             notify(format_args!(
-                "hint: guestfwd to {target} ({argument}) is refused; {advice}; QEMU connects when it starts, and exits if \
-                 that fails"
+                "hint: guestfwd to {target} ({argument}) is {refusal}; {advice}; QEMU connects when it starts, and exits \
+                 if that fails"
             ));
         }
     }
     for client in &servers.clients {
         let refused = refused(policy, client.protocol, client.address, client.port);
-        if let Some(Refused { target, advice }) = refused {
+        if let Some(Refused {
+            target,
+            refusal,
+            advice,
+        }) = refused
+        {
             let argument = &client.argument;
             notify(format_args!(
-                "hint: QEMU connects to {target} ({argument}), which is refused; {advice}"
+                "hint: QEMU connects to {target} ({argument}), which is {refusal}; {advice}"
             ));
         }
     }
@@ -55,13 +66,18 @@ pub(super) fn of_variables(environment: &Environment, policy: &Follower) {
     let variables = environment.apply(env::vars_os());
     for server in destinations::of(&variables) {
         let refused = refused(policy, Protocol::TCP, server.address, server.port);
-        if let Some(Refused { target, advice }) = refused {
+        if let Some(Refused {
+            target,
+            refusal,
+            advice,
+        }) = refused
+        {
             let (names, verb) = match &server.names[..] {
                 [one] => (one.clone(), "leads"),
                 several => (several.join(", "), "lead"),
             };
             notify(format_args!(
-                "hint: {names} {verb} to {target}, which is refused; {advice}"
+                "hint: {names} {verb} to {target}, which is {refusal}; {advice}"
             ));
         }
     }
@@ -69,7 +85,7 @@ pub(super) fn of_variables(environment: &Environment, policy: &Follower) {
 
 fn refused(policy: &Follower, protocol: Protocol, address: IpAddr, port: u16) -> Option<Refused> {
     Refused::find(protocol, address, port, |address| {
-        policy.refuses(protocol, address, port)
+        policy.refusal(protocol, address, port)
     })
 }
 

@@ -1,5 +1,5 @@
 //! The servers that a QEMU connects to by itself, as its options name them: for character devices, networks, disks, and
-//! displays.
+//! displays, sound servers.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -39,6 +39,9 @@ const IMAGES: [&str; 13] = [
     "hda", "hdb", "hdc", "hdd", "fda", "fdb", "pflash", "mtdblock", "sd", "cdrom", "kernel",
     "initrd", "bios",
 ];
+
+/// The default port of PulseAudio.
+const PULSE: u16 = 4713;
 
 /// An address and a port as text.
 type Endpoint<'a> = (Protocol, &'a str, &'a str);
@@ -81,17 +84,17 @@ fn collect(item: &Item, add: &mut dyn FnMut(Endpoint<'_>)) {
             nodes(parameters, add);
         }
         "blockdev" => nodes(parameters, add),
-        "vnc" if parameters.is_on("reverse") == Some(true) => {
+        "vnc" | "display" if parameters.is_on("reverse") == Some(true) => {
             // The number is a port here, and not a display.
             if let Some((host, port)) = get("vnc").rsplit_once(':') {
-                add((Protocol::TCP, host, port));
+                add((Protocol::TCP, of_family(host, parameters, ""), port));
             }
         }
-        "audiodev" if get("driver") == "pa" => {
-            if let Some(rest) = get("server").strip_prefix("tcp:") {
-                let (host, port) = rest.rsplit_once(':').unwrap_or((rest, "4713"));
-                add((Protocol::TCP, host, port));
-            }
+        "audiodev" | "audio" if get("driver") == "pa" => pulse(get("server"), add),
+        "object" if get("qom-type") == "input-barrier" => {
+            let host = parameters.get("server").unwrap_or("localhost");
+            let port = parameters.get("port").unwrap_or("24800");
+            add((Protocol::TCP, host, port));
         }
         group if IMAGES.contains(&group) => image(text, add),
         _ => {}
@@ -103,11 +106,52 @@ fn device(parameters: &Parameters, add: &mut dyn FnMut(Endpoint<'_>)) {
     let get = |key: &str| parameters.get(key).unwrap_or_default();
     let is_server = parameters.is_on("server") == Some(true);
     let has_other = parameters.get("path").or(parameters.get("fd")).is_some();
+    let host = of_family(get("host"), parameters, "");
     match get("backend") {
-        "socket" if !is_server && !has_other => add((Protocol::TCP, get("host"), get("port"))),
-        "udp" => add((Protocol::UDP, get("host"), get("port"))),
+        "socket" if !is_server && !has_other => add((Protocol::TCP, host, get("port"))),
+        "udp" => add((Protocol::UDP, host, get("port"))),
         _ => {}
     }
+}
+
+/// The host of which only the addresses of one family are used, as `ipv4` and `ipv6` beside it demand
+/// (`inet_ai_family_from_address` of QEMU's util/qemu-sockets.c).
+fn of_family<'a>(host: &'a str, parameters: &Parameters, prefix: &str) -> &'a str {
+    let is_on = |key| parameters.is_on(&format!("{prefix}{key}"));
+    let is_v6 = match (is_on("ipv4"), is_on("ipv6")) {
+        (Some(is_v4), None) => !is_v4,
+        (is_v4, is_v6) => is_v6 == Some(true) && is_v4 != Some(true),
+    };
+    match host {
+        "" | "localhost" if is_v6 => "::1",
+        host => host,
+    }
+}
+
+/// The servers of a client of PulseAudio: it tries one after another, `[{machine}]tcp:host[:port]`, `host[:port]` or a file.
+fn pulse(servers: &str, add: &mut dyn FnMut(Endpoint<'_>)) {
+    let first = servers.split_whitespace().find_map(|server| {
+        let server = server.rsplit('}').next()?;
+        let is_file = server.starts_with("unix:") || server.starts_with('/');
+        (!is_file).then_some(server)
+    });
+    let Some(server) = first else {
+        return;
+    };
+    let is_v6 = server.starts_with("tcp6:");
+    let plain = ["tcp:", "tcp4:", "tcp6:"]
+        .into_iter()
+        .find_map(|kind| server.strip_prefix(kind))
+        .unwrap_or(server);
+    let (host, port) = match address(plain) {
+        Some(_) => (plain, PULSE),
+        None => endpoint(plain, PULSE),
+    };
+    let host = match host {
+        "localhost" if is_v6 => "::1",
+        host => host,
+    };
+    add((Protocol::TCP, host, &port.to_string()));
 }
 
 fn network(parameters: &Parameters, add: &mut dyn FnMut(Endpoint<'_>)) {
@@ -125,13 +169,19 @@ fn network(parameters: &Parameters, add: &mut dyn FnMut(Endpoint<'_>)) {
             }
         }
         "stream" if get("addr.type") == "inet" && parameters.is_on("server") != Some(true) => {
-            add((Protocol::TCP, get("addr.host"), get("addr.port")));
+            let host = of_family(get("addr.host"), parameters, "addr.");
+            add((Protocol::TCP, host, get("addr.port")));
         }
         "dgram" if get("remote.type") == "inet" => {
-            add((Protocol::UDP, get("remote.host"), get("remote.port")));
+            let host = of_family(get("remote.host"), parameters, "remote.");
+            add((Protocol::UDP, host, get("remote.port")));
         }
         "l2tpv3" if parameters.is_on("udp") == Some(true) => {
-            add((Protocol::UDP, get("dst"), get("dstport")));
+            add((
+                Protocol::UDP,
+                of_family(get("dst"), parameters, ""),
+                get("dstport"),
+            ));
         }
         _ => {}
     }
@@ -160,7 +210,8 @@ fn nodes(parameters: &Parameters, add: &mut dyn FnMut(Endpoint<'_>)) {
                 let default = DISKS.iter().find(|(name, _)| Some(*name) == driver);
                 if let Some((_, default)) = default {
                     let port = get("port").map_or_else(|| default.to_string(), str::to_owned);
-                    add((Protocol::TCP, value, &port));
+                    let prefix = node.map(|node| format!("{node}.")).unwrap_or_default();
+                    add((Protocol::TCP, of_family(value, parameters, &prefix), &port));
                 }
             }
             _ => {}

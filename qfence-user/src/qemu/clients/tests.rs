@@ -87,8 +87,98 @@ fn what_qemu_connects_to_is_found() {
             ["-audiodev", "pa,id=a,server=tcp:127.0.0.1"],
             "6 127.0.0.1:4713",
         ),
+        (
+            ["-audiodev", "pa,id=a,server=127.0.0.1"],
+            "6 127.0.0.1:4713",
+        ),
+        (["-audiodev", "pa,id=a,server=[::1]:99"], "6 ::1:99"),
+        (
+            ["-audiodev", "pa,id=a,server=tcp6:localhost:99"],
+            "6 ::1:99",
+        ),
+        (
+            [
+                "-audiodev",
+                "pa,id=a,server={m}unix:/run/p tcp4:localhost:98",
+            ],
+            "6 127.0.0.1:98",
+        ),
+        (
+            ["-audio", "pa,model=hda,server=127.0.0.1"],
+            "6 127.0.0.1:4713",
+        ),
+        (
+            ["-display", "vnc=127.0.0.1:5500,reverse=on"],
+            "6 127.0.0.1:5500",
+        ),
+        (
+            [
+                "-object",
+                "input-barrier,id=b,name=x,server=127.0.0.1,port=1234",
+            ],
+            "6 127.0.0.1:1234",
+        ),
+        (
+            ["-object", "input-barrier,id=b,name=x"],
+            "6 127.0.0.1:24800",
+        ),
     ] {
         assert_eq!(clients(&arguments), [found], "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_family_of_a_name_is_as_demanded() {
+    for (family, address) in [
+        ("", "127.0.0.1"),
+        ("ipv6=on", "::1"),
+        ("ipv4=off", "::1"),
+        ("ipv4=off,ipv6=on", "::1"),
+        ("ipv6=off", "127.0.0.1"),
+        ("ipv4=on", "127.0.0.1"),
+        ("ipv4=on,ipv6=off", "127.0.0.1"),
+        ("ipv4=on,ipv6=on", "127.0.0.1"),
+    ] {
+        let under = |prefix: &str| {
+            let keys = family.split(',').filter(|key| !key.is_empty());
+            keys.map(|key| format!(",{prefix}{key}"))
+                .collect::<String>()
+        };
+        for (option, value, protocol) in [
+            (
+                "-chardev",
+                format!("socket,id=c,host=localhost,port=9{}", under("")),
+                6,
+            ),
+            (
+                "-chardev",
+                format!("udp,id=c,host=localhost,port=9{}", under("")),
+                17,
+            ),
+            ("-vnc", format!("localhost:9,reverse=on{}", under("")), 6),
+            (
+                "-netdev",
+                format!(
+                    "stream,id=n,addr.type=inet,addr.host=localhost,addr.port=9{}",
+                    under("addr.")
+                ),
+                6,
+            ),
+            (
+                "-blockdev",
+                format!(
+                    "driver=nbd,node-name=n,server.type=inet,server.host=localhost,server.port=9{}",
+                    under("server.")
+                ),
+                6,
+            ),
+        ] {
+            let found = clients(&[option, &value]);
+            assert_eq!(found, [format!("{protocol} {address}:9")], "{value}");
+        }
+        // The address is of its own family.
+        let value = format!("socket,id=c,host=127.0.0.1,port=9{}", under(""));
+        assert_eq!(clients(&["-chardev", &value]), ["6 127.0.0.1:9"]);
     }
 }
 
@@ -103,6 +193,10 @@ fn what_waits_for_a_peer_or_is_no_network_is_not() {
         ["-chardev", "socket,id=c,path=/run/x"],
         ["-gdb", "tcp::1234"],
         ["-vnc", "127.0.0.1:0"],
+        ["-display", "vnc=127.0.0.1:0"],
+        ["-audiodev", "pa,id=a,server=unix:/run/p"],
+        ["-audiodev", "pa,id=a"],
+        ["-object", "input-linux,id=i,evdev=/dev/input/event0"],
         ["-netdev", "socket,id=n,listen=127.0.0.1:1234"],
         ["-netdev", "user,id=n,hostfwd=tcp:127.0.0.1:22-:22"],
         ["-hda", "nbd:unix:/run/nbd"],

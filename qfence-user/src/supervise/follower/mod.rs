@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use qfence_common::{Action, LookupPath, Protocol};
+use qfence_common::{Action, LookupPath, Protocol, Verdict};
 
 use crate::{
     base::message_queue::MessageQueue,
@@ -182,11 +182,17 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Whether a destination is refused by the policy that this process published last.
     #[must_use]
     pub fn refuses(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.refusal(protocol, address, port).is_some()
+    }
+
+    /// The verdict on a destination, if it is refused by the policy that this process published last.
+    #[must_use]
+    pub fn refusal(&self, protocol: Protocol, address: IpAddr, port: u16) -> Option<Verdict> {
         let Inputs {
             compiled, policy, ..
         } = &self.inputs;
         let verdict = compiled.decide(LookupPath::Address, protocol, address, port);
-        verdict.action() == Action::Deny && !policy.monitor
+        (verdict.action() == Action::Deny && !policy.monitor).then_some(verdict)
     }
 
     /// Whether an established connection is refused by that policy.
