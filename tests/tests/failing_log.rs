@@ -109,6 +109,63 @@ fn a_log_on_a_full_disk_says_what_is_missing_once_there_is_room() -> Result<()> 
 }
 
 #[test]
+fn a_record_whose_next_file_could_not_be_made_goes_on_and_says_what_is_missing() -> Result<()> {
+    let machine = Private::new()?;
+    let host = machine.namespace();
+    let name = unique_name("inodes");
+    host.run(|| mount_new("tmpfs", "/run", Some("size=8m,nr_inodes=200")))?;
+    let mut shell = start(host, &name, "none")?;
+    shell.ask(&tries(1000, 3))?;
+    let [kept, old] = [".log", ".log.1"].map(|end| format!("/run/qfence/{name}{end}"));
+    let read = |path: &str| host.run(|| Ok(fs::read_to_string(path).unwrap_or_default()));
+    wait_until("three are on record", || {
+        Ok(read(&kept)?.lines().count() == 3)
+    })?;
+    let junk = |number: u32| format!("/run/junk{number}");
+    let made = host.run(|| {
+        let made = (0..300).take_while(|number| fs::File::create(junk(*number)).is_ok());
+        Ok(u32::try_from(made.count())?)
+    })?;
+    assert!(made < 300, "there are still inodes");
+    // The control: nothing is missing as long as the first file has room.
+    let is_missing = |text: &str| text.contains(r#""kind":"dropped""#);
+    let mut first = 2000;
+    wait_until("the next file cannot be made", || {
+        shell.ask(&tries(first, 60))?;
+        first += 60;
+        thread::sleep(Duration::from_millis(500));
+        Ok(shell.stderr().contains(&format!("cannot write {kept}")))
+    })?;
+    assert!(!is_missing(&read(&old)?));
+    assert_eq!(read(&kept)?, "");
+    host.run(|| {
+        for number in 0..made {
+            fs::remove_file(junk(number))?;
+        }
+        Ok(())
+    })?;
+    shell.ask(&tries(50_000, 3))?;
+    wait_until(
+        "it goes on",
+        || Ok(read(&kept)?.contains(r#""port":50002"#)),
+    )?;
+    let mut logs = machine.qfence()?;
+    logs.args(["logs", "--json", &name]);
+    let logs = to_end(logs)?;
+    let lines: Vec<Value> = logs
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let (all, dropped) = sums(&lines)?;
+    assert_eq!(all, u64::from(first - 2000 + 6), "{}", logs.stdout);
+    assert!(dropped > 0 && is_missing(&read(&kept)?), "{}", logs.stdout);
+    shell.tell("exit")?;
+    assert_eq!(shell.wait_for_code()?, 0);
+    Ok(())
+}
+
+#[test]
 fn the_record_on_a_full_disk_has_whole_lines_and_says_what_is_missing() -> Result<()> {
     let machine = Private::new()?;
     let host = machine.namespace();

@@ -96,10 +96,14 @@ impl RecordFiles {
         Ok(directory.append(name(&self.path))?)
     }
 
-    /// Renames the current file to the previous one.
+    /// Renames the current file to the previous one, if there is one: an earlier call may have renamed it without being able
+    /// to create the next, or somebody has removed it.
     fn turn_over(&self) -> Result<()> {
         let directory = Directory::private(self.run(), Others::Read)?;
-        Ok(directory.rename(name(&self.path), name(&self.old))?)
+        match directory.rename(name(&self.path), name(&self.old)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => Ok(renamed?),
+        }
     }
 
     fn cannot_write(&self, error: impl Into<anyhow::Error>) -> RecordError {

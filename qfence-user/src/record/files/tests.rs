@@ -102,3 +102,30 @@ fn it_is_bounded_and_its_end_is_found_in_the_file_before() {
     let (_, last) = RecordAppender::open(files).unwrap();
     assert!(last.is_some_and(|line| line.seq > 0));
 }
+
+#[test]
+fn a_full_record_whose_file_is_gone_is_written_to_a_new_one() {
+    for is_renamed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let files = RecordFiles::new(dir.path(), "vm1");
+        let (mut appender, _) = RecordAppender::open(files.clone()).unwrap();
+        let mut seq = 0;
+        while appender.length < FULL {
+            seq += 1;
+            write(&mut appender, seq);
+        }
+        // As if the file had been renamed, and the next could not be created; or as if root had removed it.
+        if is_renamed {
+            files.turn_over().unwrap();
+        } else {
+            fs::remove_file(files.path()).unwrap();
+        }
+        write(&mut appender, seq + 1);
+        write(&mut appender, seq + 2);
+        let lines = files.lines().unwrap();
+        let first = if is_renamed { 1 } else { seq + 1 };
+        assert_eq!(lines.first(), Some(&numbered(first)));
+        assert_eq!(lines.last(), Some(&numbered(seq + 2)));
+        assert_eq!(lines.len() as u64, seq + 3 - first);
+    }
+}
