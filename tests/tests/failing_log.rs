@@ -53,9 +53,16 @@ fn sums(lines: &[Value]) -> Result<(u64, u64)> {
 }
 
 fn start(host: &Namespace, name: &str, log: &str) -> Result<Shell> {
+    start_with(host, name, log, &[])
+}
+
+fn start_with(host: &Namespace, name: &str, log: &str, options: &[&str]) -> Result<Shell> {
     let mut command = host.command(qfence()?);
     command.args(["exec", "--name", name, "--user", "nobody"]);
-    command.args(["--log", log, "--", "bash"]);
+    command
+        .args(["--log", log])
+        .args(options)
+        .args(["--", "bash"]);
     without_sudo(&mut command);
     Shell::start(command)
 }
@@ -105,6 +112,55 @@ fn a_log_on_a_full_disk_says_what_is_missing_once_there_is_room() -> Result<()> 
     // It is not said to have what it has not.
     let missing = format!("{dropped} of 43 refusals are not in the log /mnt/log");
     assert!(said.contains(&missing), "{said}");
+    Ok(())
+}
+
+#[test]
+fn lines_about_what_was_let_through_are_not_missing_in_silence() -> Result<()> {
+    let host = host_with(|| {
+        mount_new("tmpfs", "/mnt", Some("size=32k"))?;
+        fs::write("/mnt/log", "")?;
+        fs::write("/mnt/filler", vec![b'x'; 24 * 1024])?;
+        Ok(())
+    })?;
+    let options = ["--log-allowed", "--allow", "udp:127.0.0.1"];
+    let mut shell = start_with(&host, &unique_name("let"), "json:/mnt/log", &options)?;
+    // More than two pages. There is no refusal.
+    shell.ask(&tries(1000, 40))?;
+    wait_until("the disk is full", || {
+        Ok(shell.stderr().contains("cannot write the log"))
+    })?;
+    // All lines are over with: there are 20 a second.
+    thread::sleep(Duration::from_secs(3));
+    host.run(|| Ok(fs::remove_file("/mnt/filler")?))?;
+    shell.ask(&tries(2000, 3))?;
+    shell.tell("exit")?;
+    assert_eq!(shell.wait_for_code()?, 0);
+    let text = host.run(|| Ok(fs::read_to_string("/mnt/log")?))?;
+    let lines: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let validator = crate::schema::validator()?;
+    let (mut seq, mut dropped) = (0, 0);
+    for line in &lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{line}: {error}");
+        }
+        if line["kind"] == "dropped" {
+            let lines = line["lines"].as_u64().context("lines")?;
+            seq += lines;
+            dropped += lines;
+        } else {
+            seq += 1;
+        }
+        assert_eq!((&line["seq"], &line["count"]), (&seq.into(), &0.into()));
+    }
+    assert!(dropped > 5, "{text}");
+    let has = |port: u64| lines.iter().any(|line| line["port"] == port);
+    assert!(has(1000) && has(2002), "{text}");
+    let missing = format!("{dropped} lines about no refusal are not in the log");
+    assert!(shell.stderr().contains(&missing), "{}", shell.stderr());
     Ok(())
 }
 

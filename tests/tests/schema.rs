@@ -20,7 +20,7 @@ fn schema() -> Result<Value> {
     Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
-fn validator() -> Result<Validator> {
+pub(crate) fn validator() -> Result<Validator> {
     jsonschema::validator_for(&schema()?).map_err(|error| anyhow::anyhow!("{error}"))
 }
 

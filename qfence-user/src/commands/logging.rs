@@ -62,14 +62,20 @@ pub(super) fn start(name: Arc<str>, sources: Sources, logs: Logs) -> Result<Audi
     Auditor::start(reader, writers.collect::<Result<_>>()?)
 }
 
-/// Reports the number of attempts that each log lacks. The kernel's counters are exact, even if lines were lost.
+/// Reports the number of attempts, and of lines about none, that each log lacks. The kernel's counters are exact, even if lines were lost.
 pub(super) fn say_missing(audit: &Ended) {
     let all = audit.counts.on_record();
-    for (name, told) in &audit.told {
-        let missing = all.saturating_sub(*told);
+    for (name, closed) in &audit.sinks {
+        let missing = all.saturating_sub(closed.told);
         if missing > 0 {
             notify(format_args!(
                 "{missing} of {all} refusals are not in the log {name}"
+            ));
+        }
+        let others = closed.missing_others;
+        if others > 0 {
+            notify(format_args!(
+                "{others} lines about no refusal are not in the log {name}"
             ));
         }
     }

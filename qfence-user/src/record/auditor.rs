@@ -14,7 +14,12 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{line::Line, port_hints::PortHints, reader::Reader, writer::Writer};
+use super::{
+    line::Line,
+    port_hints::PortHints,
+    reader::Reader,
+    writer::{Closed, Writer},
+};
 use crate::{base::console::notify, kernel::Counts};
 
 /// The interval between summaries of the counts.
@@ -40,8 +45,8 @@ pub struct Auditor {
 pub struct Ended {
     /// The kernel's counts.
     pub counts: Counts,
-    /// For each sink, by name: the number of attempts that its lines report.
-    pub told: Vec<(String, u64)>,
+    /// What each sink has, by name.
+    pub sinks: Vec<(String, Closed)>,
 }
 
 impl Auditor {
@@ -139,7 +144,7 @@ impl Worker {
         let close = |writer: Writer| (writer.name().to_owned(), writer.close());
         Ended {
             counts,
-            told: self.writers.into_iter().map(close).collect(),
+            sinks: self.writers.into_iter().map(close).collect(),
         }
     }
 

@@ -117,7 +117,7 @@ impl Filter {
             Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
             Body::Lookup(lookup) => is_looked_up(lookup, destination),
             // The destinations of these attempts are not known.
-            Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped => true,
+            Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped { .. } => true,
         }
     }
 }

@@ -141,6 +141,8 @@ In lines of kind attempt and repeats:
   netns_cookie  the cookie of the network namespace of the socket
 In lines of kind folded:
   lines         the number of lines that this line replaces
+In lines of kind dropped (count is 0 if they are about no attempt):
+  lines         the number of lines that are missing in this log
 In lines of kind open, with attach --restart (count is 0):
   milliseconds  how long the target, started anew, was not fenced, at most
 In lines of kind allowed and traffic, with --log-allowed (count is 0):

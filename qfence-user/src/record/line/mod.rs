@@ -9,12 +9,14 @@ mod allowed;
 mod attempt;
 mod clock;
 mod lookup;
+mod missing;
 
 pub use allowed::{Allowed, Destination};
 use attempt::Told;
 pub use attempt::{Attempt, NotUnderstood};
 pub use clock::{at, boot_time};
 pub use lookup::Lookup;
+pub use missing::Missing;
 
 use crate::base::printable::{printable, printable_json};
 
@@ -70,9 +72,12 @@ pub enum Body {
     },
     /// Attempts that the kernel had no room to record, or that were not read in time.
     Lost,
-    /// Attempts whose lines are missing here, because this log was too slow or could not be written. Lines that are
-    /// missing in a sink are in the fence's own record.
-    Dropped,
+    /// Lines that are missing here, because this log was too slow or could not be written. Lines that are missing in a
+    /// sink are in the fence's own record.
+    Dropped {
+        /// The number of missing lines. The count is that of their attempts, and is 0 if they are about none.
+        lines: u64,
+    },
 }
 
 impl Body {
@@ -85,7 +90,7 @@ impl Body {
             | Self::Folded { .. }
             | Self::Open { .. }
             | Self::Lost
-            | Self::Dropped => false,
+            | Self::Dropped { .. } => false,
         }
     }
 }
@@ -99,31 +104,27 @@ impl Line {
         format!("{} {rest}", self.time.strftime("%H:%M:%S"))
     }
 
-    /// A line that reports that the lines before this one, with so many attempts, are missing.
+    /// A line that reports that the lines before this one are missing.
     #[must_use]
-    pub(super) fn dropped_before(&self, attempts: u64) -> Self {
-        self.dropped(
-            self.seq.saturating_sub(1),
-            self.total - self.count,
-            attempts,
-        )
+    pub(super) fn dropped_before(&self, missing: Missing) -> Self {
+        self.dropped(self.seq.saturating_sub(1), self.total - self.count, missing)
     }
 
-    /// A line that reports that the lines up to this one, with so many attempts, are missing.
+    /// A line that reports that the lines up to this one are missing.
     #[must_use]
-    pub(super) fn dropped_after(&self, attempts: u64) -> Self {
-        self.dropped(self.seq, self.total, attempts)
+    pub(super) fn dropped_after(&self, missing: Missing) -> Self {
+        self.dropped(self.seq, self.total, missing)
     }
 
-    fn dropped(&self, seq: u64, total: u64, count: u64) -> Self {
+    fn dropped(&self, seq: u64, total: u64, Missing { lines, attempts }: Missing) -> Self {
         Self {
             v: self.v,
             time: Timestamp::now(),
             fence: Arc::clone(&self.fence),
             workload: self.workload.clone(),
             seq,
-            body: Body::Dropped,
-            count,
+            body: Body::Dropped { lines },
+            count: attempts,
             total,
         }
     }
@@ -167,9 +168,9 @@ impl fmt::Display for Line {
             Body::Lost => format!(
                 "lost {count} attempts: the kernel had no room to record them, or they were not read in time"
             ),
-            Body::Dropped => {
-                format!("dropped {count} attempts: this log was too slow, or writing to it failed")
-            }
+            Body::Dropped { lines } => format!(
+                "dropped {lines} lines with {count} attempts: this log was too slow, or writing to it failed"
+            ),
         };
         // A line that was read from a file can contain any characters.
         let text = format!("{time:.6} {fence} {text}");

@@ -316,7 +316,10 @@ fn what_has_no_line_of_its_own_is_counted_in_one() {
             "vm1 open for at most 1.050 s: ",
         ),
         (Body::Lost, "vm1 lost 7 attempts: "),
-        (Body::Dropped, "vm1 dropped 7 attempts: "),
+        (
+            Body::Dropped { lines: 3 },
+            "vm1 dropped 3 lines with 7 attempts: ",
+        ),
     ] {
         let line = line(body, 7);
         assert!(line.to_string().contains(text), "{line}");

@@ -27,7 +27,7 @@ use super::{
     budget::Budget,
     devices::DeviceNames,
     files::{RecordAppender, RecordFiles},
-    line::{Allowed, Attempt, Body, Line},
+    line::{Allowed, Attempt, Body, Line, Missing},
     lookups::LookupReceiver,
     process::Processes,
     resolved_names::ResolvedNames,
@@ -98,8 +98,8 @@ pub struct Reader {
     text: String,
     /// Whether the last write to the record failed, and this was reported.
     has_failed: bool,
-    /// The number of attempts on lines that could not be written and are not yet reported as missing.
-    unkept: u64,
+    /// The lines that could not be written and are not yet reported as missing.
+    unkept: Missing,
 }
 
 /// The lines that exceeded the limit since the last summary.
@@ -145,7 +145,7 @@ impl Reader {
             lines: Vec::new(),
             text: String::new(),
             has_failed: false,
-            unkept: 0,
+            unkept: Missing::default(),
         })
     }
 

@@ -9,7 +9,7 @@ use super::Reader;
 use crate::{
     base::console::notify,
     record::{
-        line::{Body, Line, VERSION},
+        line::{Body, Line, Missing, VERSION},
         stamp,
     },
 };
@@ -75,10 +75,10 @@ impl Reader {
             match self.keep(first) {
                 Ok(()) => {
                     self.has_failed = false;
-                    self.unkept = 0;
+                    self.unkept = Missing::default();
                 }
                 Err(error) => {
-                    self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
+                    lines.iter().for_each(|line| self.unkept.add(line));
                     // Reported once, until a write succeeds.
                     if !self.has_failed {
                         notify(format_args!("error: {error:#}"));
@@ -93,7 +93,7 @@ impl Reader {
 
     /// Writes the new lines, of which `first` is the first, after a line that reports missing ones.
     fn keep(&mut self, first: &Line) -> Result<()> {
-        if self.unkept > 0 {
+        if !self.unkept.is_nothing() {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }

@@ -37,6 +37,6 @@ fn priority(body: &Body) -> Priority {
     match body {
         Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => Priority::Notice,
         Body::Allowed(_) | Body::Traffic(_) | Body::Lookup(_) => Priority::Info,
-        Body::Open { .. } | Body::Lost | Body::Dropped => Priority::Warning,
+        Body::Open { .. } | Body::Lost | Body::Dropped { .. } => Priority::Warning,
     }
 }

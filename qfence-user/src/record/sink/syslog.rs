@@ -49,7 +49,7 @@ impl Syslog {
         let severity = match line.body {
             Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => Severity::LOG_NOTICE,
             Body::Allowed(_) | Body::Traffic(_) | Body::Lookup(_) => Severity::LOG_INFO,
-            Body::Open { .. } | Body::Lost | Body::Dropped => Severity::LOG_WARNING,
+            Body::Open { .. } | Body::Lost | Body::Dropped { .. } => Severity::LOG_WARNING,
         };
         let data = BTreeMap::from([(
             STRUCTURED_DATA.to_owned(),

@@ -184,11 +184,15 @@ impl Tail {
             if line.seq <= seq {
                 return;
             }
-            let lines = line.seq - seq - 1;
+            // A `dropped` line has the number of the last line that it stands for.
+            let reported = match line.body {
+                Body::Dropped { lines } => lines,
+                _ => 1,
+            };
+            let lines = (line.seq - seq).saturating_sub(reported);
             let before = line.total.saturating_sub(line.count);
             let attempts = before.saturating_sub(total);
-            // A `dropped` line already reports the attempts of the missing lines.
-            if lines > 0 && (attempts > 0 || line.body != Body::Dropped) {
+            if lines > 0 {
                 pieces.push(Piece::Gap(Gap { lines, attempts }));
             }
         }

@@ -1,9 +1,12 @@
 use std::fs;
 
 use super::*;
-use crate::record::files::{
-    RecordAppender,
-    tests::{numbered, write},
+use crate::record::{
+    files::{
+        RecordAppender,
+        tests::{numbered, write},
+    },
+    line::Missing,
 };
 
 /// The numbers of lines, and gaps.
@@ -162,8 +165,12 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     scene.appender.write(&text[..30]).unwrap();
     assert_eq!(read(&mut tail), [Ok(1)]);
     let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
-    // The attempts of two lines that could not be written.
-    let missing = stamp::stamped(&numbered(4).dropped_before(2).to_json().unwrap());
+    // One of two lines that could not be written; the other one was replaced before it was read.
+    let missing = Missing {
+        lines: 1,
+        attempts: 2,
+    };
+    let missing = stamp::stamped(&numbered(4).dropped_before(missing).to_json().unwrap());
     appender.write(&format!("{missing}\n")).unwrap();
     write(&mut appender, 4);
     let pieces = tail.read().unwrap();
@@ -173,7 +180,7 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     // Each of these lines counts one attempt, and its total grows by ten.
     assert_eq!(
         (dropped.body.clone(), dropped.seq, line.seq),
-        (Body::Dropped, 3, 4)
+        (Body::Dropped { lines: 1 }, 3, 4)
     );
     assert_eq!((gap.lines, gap.attempts), (1, 27));
 }

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    line::{Body, Line},
+    line::{Body, Line, Missing},
     sink::Sink,
 };
 use crate::base::console::notify;
@@ -37,8 +37,10 @@ pub struct Writer {
     name: String,
     jobs: SyncSender<Job>,
     progress: Arc<Progress>,
-    /// Attempts on lines that found the queue full and are not yet reported as dropped.
-    dropped: u64,
+    /// Lines that found the queue full and are not yet reported as dropped.
+    dropped: Missing,
+    /// The number of lines about no attempt that were passed to this sink.
+    others: u64,
     /// The last line that was passed to this sink.
     last: Option<Arc<Line>>,
     /// Receives a message when all lines were handled.
@@ -52,6 +54,17 @@ struct Progress {
     handled: AtomicU64,
     /// The number of attempts that written lines report.
     told: AtomicU64,
+    /// The number of written lines about no attempt.
+    others: AtomicU64,
+}
+
+/// What a closed sink has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The number of attempts that its lines report.
+    pub told: u64,
+    /// The number of lines about no attempt that it lacks.
+    pub missing_others: u64,
 }
 
 impl Writer {
@@ -68,7 +81,7 @@ impl Writer {
             sink,
             progress: Arc::clone(&progress),
             has_failed: false,
-            failed: 0,
+            failed: Missing::default(),
             last: None,
         };
         thread::Builder::new()
@@ -83,7 +96,8 @@ impl Writer {
             name,
             jobs,
             progress,
-            dropped: 0,
+            dropped: Missing::default(),
+            others: 0,
             last: None,
             done,
         })
@@ -92,21 +106,22 @@ impl Writer {
     /// Queues a line, if there is room.
     pub fn write(&mut self, line: &Arc<Line>) {
         self.last = Some(Arc::clone(line));
+        self.others += u64::from(is_other(line));
         if !self.tell_dropped(|dropped| Line::dropped_before(line, dropped))
             || self.jobs.try_send(Job::Write(Arc::clone(line))).is_err()
         {
-            self.dropped += line.count;
+            self.dropped.add(line);
         }
     }
 
-    /// Queues a line that reports dropped attempts, if there are any. Returns false if there is no room for it.
-    fn tell_dropped(&mut self, line: impl FnOnce(u64) -> Line) -> bool {
-        if self.dropped > 0 {
+    /// Queues a line that reports dropped ones, if there are any. Returns false if there is no room for it.
+    fn tell_dropped(&mut self, line: impl FnOnce(Missing) -> Line) -> bool {
+        if !self.dropped.is_nothing() {
             let line = Arc::new(line(self.dropped));
             if self.jobs.try_send(Job::Write(line)).is_err() {
                 return false;
             }
-            self.dropped = 0;
+            self.dropped = Missing::default();
         }
         true
     }
@@ -123,18 +138,18 @@ impl Writer {
         &self.name
     }
 
-    /// Waits until all lines are written, as long as there is progress. Returns the number of attempts that the sink
-    /// reports.
+    /// Waits until all lines are written, as long as there is progress. Returns what the sink has.
     #[must_use]
-    pub fn close(mut self) -> u64 {
+    pub fn close(mut self) -> Closed {
         if let Some(last) = self.last.take() {
-            // If there is no room, the returned number shows the difference.
+            // If there is no room, the returned numbers show the difference.
             self.tell_dropped(|dropped| Line::dropped_after(&last, dropped));
         }
         let Self {
             jobs,
             progress,
             done,
+            others,
             ..
         } = self;
         drop(jobs);
@@ -146,7 +161,10 @@ impl Writer {
                 break;
             }
         }
-        progress.told.load(Ordering::Relaxed)
+        Closed {
+            told: progress.told.load(Ordering::Relaxed),
+            missing_others: others.saturating_sub(progress.others.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -155,8 +173,8 @@ struct Worker {
     sink: Box<dyn Sink>,
     progress: Arc<Progress>,
     has_failed: bool,
-    /// Attempts on lines that could not be written and are not yet reported as dropped.
-    failed: u64,
+    /// Lines that could not be written and are not yet reported as dropped.
+    failed: Missing,
     /// The last line that was passed to this sink.
     last: Option<Arc<Line>>,
 }
@@ -171,7 +189,7 @@ impl Worker {
             self.progress.handled.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(last) = self.last.take() {
-            // If this fails, the number that [`Writer::close`] returns shows the difference.
+            // If this fails, what [`Writer::close`] returns shows the difference.
             let _ = self.tell_failed(|failed| Line::dropped_after(&last, failed));
         }
     }
@@ -184,10 +202,12 @@ impl Worker {
             Ok(()) => {
                 let told = tells_of(&line);
                 self.progress.told.fetch_add(told, Ordering::Relaxed);
+                let others = u64::from(is_other(&line));
+                self.progress.others.fetch_add(others, Ordering::Relaxed);
                 self.has_failed = false;
             }
             Err(error) => {
-                self.failed += line.count;
+                self.failed.add(&line);
                 // Reported once, until a write succeeds.
                 if !self.has_failed {
                     notify(format_args!(
@@ -201,11 +221,11 @@ impl Worker {
         self.last = Some(line);
     }
 
-    /// Writes a line that reports the attempts whose lines failed, if there are any.
-    fn tell_failed(&mut self, line: impl FnOnce(u64) -> Line) -> io::Result<()> {
-        if self.failed > 0 {
+    /// Writes a line that reports the lines that failed, if there are any.
+    fn tell_failed(&mut self, line: impl FnOnce(Missing) -> Line) -> io::Result<()> {
+        if !self.failed.is_nothing() {
             self.sink.write(&line(self.failed))?;
-            self.failed = 0;
+            self.failed = Missing::default();
         }
         Ok(())
     }
@@ -229,8 +249,13 @@ fn tells_of(line: &Line) -> u64 {
         | Body::Lookup(_)
         | Body::Open { .. }
         | Body::Lost
-        | Body::Dropped => 0,
+        | Body::Dropped { .. } => 0,
     }
+}
+
+/// Whether a line is about no attempt.
+fn is_other(line: &Line) -> bool {
+    line.count == 0 && !matches!(line.body, Body::Dropped { .. })
 }
 
 #[cfg(test)]
