@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, channel, sync_channel},
     },
     thread,
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 enum Job {
     Write(Arc<Line>),
-    Reopen,
+    /// There may be a request to reopen the sink's file.
+    Wake,
 }
 
 /// One sink, from the side of the reader.
@@ -56,6 +57,8 @@ struct Progress {
     told: AtomicU64,
     /// The number of written lines about no attempt.
     others: AtomicU64,
+    /// Whether the sink's file is to be reopened.
+    must_reopen: AtomicBool,
 }
 
 /// What a closed sink has.
@@ -126,10 +129,11 @@ impl Writer {
         true
     }
 
-    /// Reopens the sink's file before the next line.
+    /// Reopens the sink's file before the next line is written.
     pub fn reopen(&self) {
-        // If the queue is full, the request is lost, as are the lines then: a later SIGUSR1 succeeds.
-        let _ = self.jobs.try_send(Job::Reopen);
+        self.progress.must_reopen.store(true, Ordering::Relaxed);
+        // If the queue is full, the thread is awake or stalled, and finds the request before its next line.
+        let _ = self.jobs.try_send(Job::Wake);
     }
 
     /// The user's name for the sink.
@@ -182,9 +186,11 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
-            match job {
-                Job::Write(line) => self.write(line),
-                Job::Reopen => self.reopen(),
+            if self.progress.must_reopen.swap(false, Ordering::Relaxed) {
+                self.reopen();
+            }
+            if let Job::Write(line) = job {
+                self.write(line);
             }
             self.progress.handled.fetch_add(1, Ordering::Relaxed);
         }

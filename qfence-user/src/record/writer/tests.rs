@@ -9,6 +9,8 @@ use crate::record::line::tests::line;
 struct Slow {
     may_go_on: Receiver<()>,
     written: Arc<Mutex<Vec<Line>>>,
+    /// After how many lines it was reopened.
+    reopened: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Sink for Slow {
@@ -16,6 +18,12 @@ impl Sink for Slow {
         // After the test has closed its end, every write continues.
         let _ = self.may_go_on.recv();
         self.written.lock().unwrap().push(line.clone());
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let written = self.written.lock().unwrap().len();
+        self.reopened.lock().unwrap().push(written);
         Ok(())
     }
 }
@@ -44,6 +52,7 @@ fn what_finds_the_queue_full_is_counted_and_said() {
     let sink = Slow {
         may_go_on,
         written: Arc::clone(&written),
+        reopened: Arc::default(),
     };
     let mut writer = Writer::start("slow".into(), Box::new(sink)).unwrap();
     let lines = QUEUE as u64 + 500;
@@ -128,6 +137,7 @@ fn a_sink_that_takes_nothing_is_not_waited_for() {
     let sink = Slow {
         may_go_on,
         written: Arc::default(),
+        reopened: Arc::default(),
     };
     let mut writer = Writer::start("stuck".into(), Box::new(sink)).unwrap();
     writer.write(&numbered(1));
@@ -150,6 +160,7 @@ fn lines_about_no_attempt_that_are_missing_are_counted_and_said() {
     let sink = Slow {
         may_go_on,
         written: Arc::clone(&written),
+        reopened: Arc::default(),
     };
     let mut writer = Writer::start("slow".into(), Box::new(sink)).unwrap();
     let lines = QUEUE as u64 + 500;
@@ -194,4 +205,32 @@ fn lines_about_no_attempt_that_are_missing_are_counted_and_said() {
         .map(|line| (dropped(line), line.seq))
         .collect();
     assert_eq!(seen, [(3, 3), (0, 4)]);
+}
+
+#[test]
+fn a_sink_whose_queue_is_full_is_reopened_before_its_next_line() {
+    for lines in [3, QUEUE as u64 + 500] {
+        let (go_on, may_go_on) = channel();
+        let reopened = Arc::new(Mutex::new(Vec::new()));
+        let sink = Slow {
+            may_go_on,
+            written: Arc::default(),
+            reopened: Arc::clone(&reopened),
+        };
+        let mut writer = Writer::start("slow".into(), Box::new(sink)).unwrap();
+        writer.write(&numbered(1));
+        go_on.send(()).unwrap();
+        while writer.progress.handled.load(Ordering::Relaxed) < 1 {
+            thread::yield_now();
+        }
+        (2..=lines).for_each(|seq| writer.write(&numbered(seq)));
+        // The control: there is room for the request if there are few lines.
+        assert_eq!(writer.dropped.is_nothing(), lines == 3);
+        writer.reopen();
+        drop(go_on);
+        let _ = writer.close();
+        let reopened = reopened.lock().unwrap();
+        // The second line may have been under way.
+        assert!(matches!(reopened[..], [1 | 2]), "{reopened:?}");
+    }
 }
