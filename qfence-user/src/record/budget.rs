@@ -62,6 +62,16 @@ impl Budget {
         self.lines < LINES - RESERVED && self.bytes < BYTES
     }
 
+    /// Whether there is room for one more line about what the second layer for frames has dropped. Such lines come every
+    /// second, so a flood leaves them the room of events.
+    #[must_use]
+    pub const fn has_drop(&self) -> bool {
+        match self.to_summary {
+            Some(_) => self.has_event(),
+            None => self.has_summary(),
+        }
+    }
+
     /// Whether the counts of this second are kept for the next summary.
     #[must_use]
     pub const fn is_saving(&self) -> bool {
@@ -157,6 +167,31 @@ mod tests {
             // An attempt of a new key is still seen at once, now and then.
             let events = minute.iter().filter(|lines| **lines > 0).count();
             assert!(events > PERIOD / 2, "{minute:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_second_layer_drops_is_bounded_like_all_else() {
+        let mut budget = Budget::default();
+        let lines: Vec<_> = (0..3600)
+            .map(|_| {
+                let mut lines = 0;
+                while budget.has_drop() {
+                    budget.take(450);
+                    lines += 1;
+                }
+                budget.renew();
+                lines
+            })
+            .collect();
+        assert!(
+            lines[..FIRST]
+                .iter()
+                .all(|lines| *lines == LINES - RESERVED)
+        );
+        for minute in lines[FIRST + PERIOD..].chunks_exact(PERIOD) {
+            let all = minute.iter().sum::<usize>();
+            assert!((LINES - RESERVED..=2 * LINES).contains(&all), "{all}");
         }
     }
 

@@ -1,15 +1,17 @@
 //! What the record says of frames, and how options change what becomes of them.
 
-use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
     fence::Fence,
-    run::{wait_until, without_sudo},
+    run::{to_end, wait_until, without_sudo},
     shell::Shell,
     tap::{
         Header, Link,
         answer::Answer,
-        scene::{self, TAP},
+        scene::{self, GATEWAY_V4, SERVER_V4, TAP},
     },
 };
 
@@ -17,6 +19,7 @@ use super::{
     bed::{Bed, GUEST_MAC, fence, named},
     matrix::kind,
     row::Row,
+    stack::Guest,
     table,
 };
 
@@ -98,6 +101,53 @@ fn each_reason_of_a_refusal_is_on_record() -> Result<()> {
             ("protocol", "udp"),
         ],
     )?;
+    Ok(())
+}
+
+/// What the second layer drops is within the limits of all lines, and every drop is counted.
+#[test]
+fn many_drops_of_the_second_layer_are_summed_up_in_few_lines() -> Result<()> {
+    const PORTS: u64 = 600;
+    let there = Guest::new(kind(Link::Routed, Header::Virtio, false))?;
+    let (fence, shell) = fence(&there.scene, "many", &[])?;
+    // The first layer allows the address, which the host translates to one of its own.
+    let translate = format!(
+        "table ip many {{ chain before {{ type nat hook prerouting priority dstnat; \
+         ip daddr {SERVER_V4} udp dport 2000-2999 dnat to {GATEWAY_V4}; }}; }}"
+    );
+    let mut nft = there.scene.host.command("nft");
+    nft.arg(translate);
+    let made = to_end(nft)?;
+    ensure!(made.code() == Some(0), "{made:?}");
+    let send = |first: u64, count: u64| {
+        let mut bash = there.guest.command("bash");
+        let last = first + count - 1;
+        bash.arg("-c").arg(format!(
+            "for port in $(seq {first} {last}); do echo >/dev/udp/{SERVER_V4}/$port; done"
+        ));
+        to_end(bash)
+    };
+    let drops = || -> Result<(u64, BTreeMap<String, u64>)> {
+        let (mut all, mut kinds) = (0, BTreeMap::new());
+        for line in lines(&fence)? {
+            all += line["count"].as_u64().context("a count")?;
+            let kind = line["kind"].as_str().context("a kind")?;
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+        Ok((all, kinds))
+    };
+    // The control: a few have a line each.
+    send(2900, 3)?;
+    wait_until("three are on record", || Ok(drops()?.0 == 3))?;
+    ensure!(drops()?.1 == BTreeMap::from([("attempt".to_owned(), 3)]));
+    send(2000, PORTS)?;
+    let waited = wait_until("all are on record", || Ok(drops()?.0 == PORTS + 3));
+    let (all, kinds) = drops()?;
+    waited.with_context(|| format!("{all} in {kinds:?}\n{}", shell.stderr()))?;
+    let count = |kind: &str| kinds.get(kind).copied().unwrap_or_default();
+    // They may be read in two or three parts, one a second.
+    ensure!((1..=3).contains(&count("folded")), "{kinds:?}");
+    ensure!((50..=3 + 3 * 93).contains(&count("attempt")), "{kinds:?}");
     Ok(())
 }
 

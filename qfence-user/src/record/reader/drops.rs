@@ -1,5 +1,5 @@
 //! Adds the lines of what the second layer for frames has dropped. Another object than the fence's own counts it, once per
-//! second, by destination.
+//! second, by destination. It has the room that the fence's own attempts leave.
 
 use jiff::Timestamp;
 use qfence_common::{AttemptKey, Comm, Halves, Hook, NO_UID, Origin, verdict::LOCAL_IN};
@@ -35,18 +35,18 @@ impl Reader {
             for drop in drops {
                 self.tell_drop(&drop);
             }
-            if lost > 0 {
-                self.beside += lost;
-                self.add(Timestamp::now(), Body::Lost, lost);
-            }
+            self.beside += lost;
+            self.held.add_lost(lost);
         }
     }
 
+    /// Adds the line of a drop. Beyond the limit, it is a part of the next line for what exceeded that.
     fn tell_drop(&mut self, drop: &Drop) {
-        if !self.budget.has_summary() {
-            // They are not among the fence's own counts, so they are not folded with these.
-            self.beside += drop.count;
-            self.add(Timestamp::now(), Body::Folded { lines: 1 }, drop.count);
+        // They are not among the fence's own counts.
+        self.beside += drop.count;
+        if !self.budget.has_drop() {
+            self.folded.lines += 1;
+            self.folded.attempts += drop.count;
             return;
         }
         let key = key_of(drop);
@@ -54,14 +54,16 @@ impl Reader {
         let device = drop.device.map(|index| self.devices.name(index));
         match Attempt::new(&key, None, &UNKNOWN, rule, &Process::default()) {
             Ok(attempt) => {
-                self.beside += drop.count;
                 let body = match drop.count {
                     1 => Body::Attempt(attempt.at(device).into()),
                     _ => Body::Repeats(attempt.at(device).into()),
                 };
                 self.add(Timestamp::now(), body, drop.count);
             }
-            Err(error) => notify(format_args!("error: {error}")),
+            Err(error) => {
+                notify(format_args!("error: {error}"));
+                self.held.add_lost(drop.count);
+            }
         }
     }
 }

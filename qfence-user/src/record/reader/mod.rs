@@ -77,7 +77,8 @@ pub struct Reader {
     drops: Option<Receiver<Drained>>,
     lookups: Option<Lookups>,
     resolved: ResolvedNames,
-    /// The number of attempts on lines that the fence's own counters do not have: those of the second layer for frames.
+    /// The number of attempts, on lines or waiting for one, that the fence's own counters do not have: those of the second
+    /// layer for frames.
     beside: u64,
     appender: RecordAppender,
     fence: Arc<str>,
@@ -178,8 +179,8 @@ impl Reader {
         if !self.budget.is_saving() {
             self.tell_held();
         }
-        self.budget.renew();
         self.tell_drops();
+        self.budget.renew();
         self.tell_lookups(false);
         let read = read.and_then(|()| self.allowed(false));
         read.map(|()| self.hand_on())
@@ -193,6 +194,8 @@ impl Reader {
         let read = self.count();
         self.tell_held();
         self.tell_drops();
+        // What exceeded the limit.
+        self.tell_held();
         self.tell_lookups(true);
         let read = read.and_then(|()| self.allowed(true));
         let lines = self.hand_on();
