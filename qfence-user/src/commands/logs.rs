@@ -192,7 +192,8 @@ impl Shown {
     /// Shows new lines, and reports missing ones. Returns false if standard output is closed.
     fn show(&mut self) -> Result<bool> {
         let mut out = io::stdout().lock();
-        for piece in self.record.read()? {
+        let (pieces, read) = self.record.read();
+        for piece in pieces {
             let line = match piece {
                 Piece::Line(line) => line,
                 Piece::Gap(Gap { lines, attempts }) => {
@@ -211,6 +212,7 @@ impl Shown {
                 written => written.context("cannot write to standard output")?,
             }
         }
+        read?;
         Ok(true)
     }
 

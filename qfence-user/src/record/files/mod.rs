@@ -64,14 +64,15 @@ impl RecordFiles {
     /// All lines, oldest first. Incomplete and invalid lines are skipped.
     ///
     /// # Errors
-    /// As [`Tail::read`].
+    /// As [`Tail::read`], also if there are lines before the error.
     pub fn lines(&self) -> Result<Vec<Line>, RecordError> {
-        let pieces = Tail::new(self.clone()).read()?.into_iter();
+        let (pieces, read) = Tail::new(self.clone()).read();
+        read?;
         let line = |piece| match piece {
             Piece::Line(line) => Some(*line),
             Piece::Gap(_) => None,
         };
-        Ok(pieces.filter_map(line).collect())
+        Ok(pieces.into_iter().filter_map(line).collect())
     }
 
     /// Removes the record.

@@ -55,7 +55,7 @@ pub struct Tail {
     is_overlong: bool,
     /// The number of the last line, and its total of attempts.
     last: Option<(u64, u64)>,
-    /// Set if a line belongs to another version. The error is returned after the lines before it were read.
+    /// Set if a line belongs to another version. Nothing after it in its file is read.
     other: Option<OtherVersion>,
 }
 
@@ -73,13 +73,15 @@ impl Tail {
         }
     }
 
-    /// The pieces since the last call, oldest first. An incomplete line is returned once it is complete. Invalid lines
-    /// are skipped.
-    ///
-    /// # Errors
-    /// [`RecordError`]; never [`RecordError::Write`].
-    pub fn read(&mut self) -> Result<Vec<Piece>, RecordError> {
+    /// The pieces since the last call, oldest first, and whether there is an error after them. An incomplete line is
+    /// returned once it is complete. Invalid lines are skipped. The error is never [`RecordError::Write`].
+    pub fn read(&mut self) -> (Vec<Piece>, Result<(), RecordError>) {
         let mut pieces = Vec::new();
+        let read = self.read_files(&mut pieces);
+        (pieces, read)
+    }
+
+    fn read_files(&mut self, pieces: &mut Vec<Piece>) -> Result<(), RecordError> {
         let current = open(self.files.path())?;
         let (was, is) = (
             self.inode(self.file.as_ref())?,
@@ -87,20 +89,19 @@ impl Tail {
         );
         if was.is_some() && (is == was || is.is_none()) {
             // There is no current file between the renaming of one and the creation of the next.
-            self.read_on(&mut pieces)?;
-            return Ok(pieces);
+            return self.read_on(pieces);
         }
         // The old file gets no more lines, but may have unread ones.
-        self.read_on(&mut pieces)?;
+        self.read_on(pieces)?;
         for file in self.files()? {
             if self.inode(Some(&file))? != was {
                 self.begun.clear();
                 self.is_overlong = false;
                 self.file = Some(file);
-                self.read_on(&mut pieces)?;
+                self.read_on(pieces)?;
             }
         }
-        Ok(pieces)
+        Ok(())
     }
 
     /// The available files, the older one first.
@@ -171,6 +172,9 @@ impl Tail {
     }
 
     fn take_line(&mut self, pieces: &mut Vec<Piece>) {
+        if self.other.is_some() {
+            return;
+        }
         let line = match stamp::read(&self.begun) {
             stamp::Read::Line(line) => line,
             stamp::Read::Other(other) => {

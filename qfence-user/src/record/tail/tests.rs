@@ -11,7 +11,8 @@ use crate::record::{
 
 /// The numbers of lines, and gaps.
 fn read(tail: &mut Tail) -> Vec<Result<u64, Gap>> {
-    let pieces = tail.read().unwrap();
+    let (pieces, read) = tail.read();
+    read.unwrap();
     let number = |piece| match piece {
         Piece::Line(line) => Ok(line.seq),
         Piece::Gap(gap) => Err(gap),
@@ -173,7 +174,8 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     let missing = stamp::stamped(&numbered(4).dropped_before(missing).to_json().unwrap());
     appender.write(&format!("{missing}\n")).unwrap();
     write(&mut appender, 4);
-    let pieces = tail.read().unwrap();
+    let (pieces, read) = tail.read();
+    read.unwrap();
     let [Piece::Gap(gap), Piece::Line(dropped), Piece::Line(line)] = &pieces[..] else {
         panic!("{pieces:?}");
     };
@@ -183,4 +185,27 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
         (Body::Dropped { lines: 1 }, 3, 4)
     );
     assert_eq!((gap.lines, gap.attempts), (1, 27));
+}
+
+#[test]
+fn the_lines_before_one_of_another_version_are_returned_with_the_error() {
+    let mut scene = Scene::new();
+    let mut tail = Tail::new(scene.files.clone());
+    scene.write();
+    assert_eq!(read(&mut tail), [Ok(1)]);
+    scene.write();
+    scene.write();
+    let next = stamp::stamped(&numbered(4).to_json().unwrap());
+    let abi = crate::base::version::abi();
+    let next = next.replace(
+        &format!(r#"{{"abi":{abi},"#),
+        &format!(r#"{{"abi":{},"#, abi + 1),
+    );
+    scene.appender.write(&format!("{next}\n")).unwrap();
+    scene.write();
+    let (pieces, error) = tail.read();
+    let lines = [2, 3].map(|seq| Piece::Line(numbered(seq).into()));
+    assert_eq!(pieces, lines);
+    let error = error.unwrap_err();
+    assert!(matches!(error, RecordError::OtherVersion { .. }), "{error}");
 }
