@@ -1,7 +1,13 @@
 //! With `--keep` the supervisor goes on in the background when the command has ended; without it a command that goes into
 //! the background is told.
 
-use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -114,6 +120,43 @@ fn the_callers_pipes_end_when_exec_returns() -> Result<()> {
     let shown = format!("`qfence-user logs -f {name}` shows its refusals from now on");
     assert!(ended.stderr.contains(&shown), "{ended:?}");
     assert_eq!(state(&fence)?, "running");
+    rm(&fence)
+}
+
+/// A log at a path is begun anew, and the caller's standard output goes on.
+#[test]
+fn a_log_to_standard_output_goes_on_after_logs_are_reopened() -> Result<()> {
+    let fence = kept("stdout")?.with(&["--log", "json:/dev/stdout"]);
+    let log = fence.log();
+    let out = tempfile::NamedTempFile::new()?;
+    let tries = "for port in $(seq 1000 1999); do echo >/dev/udp/127.0.0.1/$port; sleep 0.1; done";
+    let mut command = fenced(&fence, &["setsid", "-f", "bash", "-c", tries]);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command.stdout(out.reopen()?);
+    assert!(command.status()?.success());
+    let last = |path: &Path| -> Result<u64> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines = text
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines
+            .filter_map(|line| line["port"].as_u64())
+            .next()
+            .unwrap_or_default())
+    };
+    let is_on = |path: &Path, port: u64| {
+        wait_until("the log goes on", || Ok(last(path)? >= port))
+            .with_context(|| format!("{} after {port}", path.display()))
+    };
+    is_on(out.path(), 1003)?;
+    let moved = log.with_extension("moved");
+    fs::rename(&log, &moved)?;
+    kill(pid(supervisor(&fence)?)?, Signal::SIGUSR1)?;
+    // The control.
+    is_on(&log, 1004)?;
+    is_on(out.path(), last(&log)? + 3)?;
+    fs::remove_file(moved)?;
     rm(&fence)
 }
 

@@ -43,6 +43,8 @@ pub struct Opened {
     pub file: File,
     /// The place of a regular file; `None` for a file that cannot be renamed: a device, a FIFO, or one of /proc.
     pub place: Option<Place>,
+    /// Whether its path is in /proc, so that it names a file that a process has open.
+    pub is_of_process: bool,
 }
 
 /// Opens a file to append to, and makes it if it does not exist.
@@ -99,6 +101,7 @@ impl Opening<'_> {
             return Ok(Some(Opened {
                 file: file.into(),
                 place: None,
+                is_of_process: true,
             }));
         }
         match fstatat(directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -167,6 +170,7 @@ impl Opening<'_> {
             return Ok(Some(Opened {
                 file: opened.into(),
                 place: None,
+                is_of_process: false,
             }));
         }
         self.opened(opened.into(), &name).map(Some)
@@ -178,6 +182,7 @@ impl Opening<'_> {
         Ok(Opened {
             file,
             place: Some(place),
+            is_of_process: false,
         })
     }
 

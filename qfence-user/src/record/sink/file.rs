@@ -24,6 +24,8 @@ pub(super) struct File {
     file: fs::File,
     /// `None` for a file that cannot be renamed.
     place: Option<Place>,
+    /// Whether the path names a file that a process has open, such as /dev/stdout. This process may have closed it since.
+    is_of_process: bool,
     rotation: Rotation,
     lines: Lines,
     format: Format,
@@ -46,7 +48,11 @@ impl File {
                 path.display()
             ));
         };
-        let Opened { file, place } = open_to_append(&path, &trusted, waits)
+        let Opened {
+            file,
+            place,
+            is_of_process,
+        } = open_to_append(&path, &trusted, waits)
             .with_context(|| format!("cannot open the log {}", path.display()))?;
         ensure!(
             place.is_some() || !rotation.is_given,
@@ -56,6 +62,7 @@ impl File {
         Ok(Self {
             path,
             place,
+            is_of_process,
             rotation,
             // A previous writer may have failed within a line.
             lines: Lines::within(ends_within_a_line(&file).unwrap_or(false)),
@@ -106,7 +113,11 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let Opened { file, place } = open_to_append(&self.path, &self.trusted, || {})?;
+        if self.is_of_process {
+            // The path may name another file now: in the background, standard output is /dev/null.
+            return Ok(());
+        }
+        let Opened { file, place, .. } = open_to_append(&self.path, &self.trusted, || {})?;
         // If the new file cannot be read, for instance because it is the same FIFO, the state of the old one applies.
         if let Some(is_within) = ends_within_a_line(&file) {
             self.lines = Lines::within(is_within);

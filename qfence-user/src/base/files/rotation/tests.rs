@@ -29,7 +29,7 @@ fn scene(mode: u32) -> (tempfile::TempDir, PathBuf, Trusted) {
 }
 
 fn open(path: &Path, trusted: &Trusted) -> (File, Place) {
-    let Opened { file, place } = open_to_append(path, trusted, || {}).unwrap();
+    let Opened { file, place, .. } = open_to_append(path, trusted, || {}).unwrap();
     (file, place.unwrap())
 }
 
