@@ -17,7 +17,10 @@ use super::require_root;
 use crate::{
     base::{console::notify, name::check_name, paths::Paths},
     cli::Logs,
-    fence::registry::{Condition, Fences},
+    fence::{
+        id::Ids,
+        registry::{Condition, Fences},
+    },
     kernel::{Attempts, Maps, snapshot::Snapshot},
     record::{
         devices::DeviceNames,
@@ -46,6 +49,7 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     let name = options.name.as_str();
     check_name(name)?;
     let fences = Fences::look(paths)?;
+    let ids = fences.ids(name)?;
     fences.condition(name)?;
     let stored = fences.policy_file(name).read()?;
     let sets = stored.map(|stored| stored.sets).unwrap_or_default();
@@ -60,7 +64,17 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     read_on(reader.as_mut())?;
     let mut is_read = shown.show()?;
     if is_read && options.follow {
-        is_read = follow(&fences, paths, name, &mut reader, &mut shown)?;
+        is_read = match follow(&fences, paths, (name, &ids), &mut reader, &mut shown)? {
+            End::Closed => false,
+            End::Ended => true,
+            End::Replaced => {
+                notify(format_args!(
+                    "the fence {name} has ended, and another fence has the name now: `qfence-user logs -f {name}` shows \
+                     that one"
+                ));
+                return Ok(());
+            }
+        };
     }
     if let Some(reader) = &mut reader {
         // If the fence has ended, there is nothing to read any more.
@@ -82,18 +96,36 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Shows new lines, until the fence ends or standard output is closed. Returns false if it is closed.
+/// Why `logs -f` ends.
+enum End {
+    /// Standard output was closed.
+    Closed,
+    /// The fence has ended.
+    Ended,
+    /// The fence has ended, and another one has its name.
+    Replaced,
+}
+
+/// Shows new lines, until the fence with these ids ends or standard output is closed.
 fn follow(
     fences: &Fences,
     paths: &Paths,
-    name: &str,
+    (name, ids): (&str, &Ids),
     reader: &mut Option<Reader>,
     shown: &mut Shown,
-) -> Result<bool> {
+) -> Result<End> {
     let mut next = Instant::now() + TICK;
     loop {
         if !wait_while_read(LOOK)? {
-            return Ok(false);
+            return Ok(End::Closed);
+        }
+        if fences.has_another(name, ids) {
+            // Its maps and its record are those of the fence before. Dropping it writes nothing.
+            *reader = None;
+            return Ok(match shown.show_rest()? {
+                true => End::Replaced,
+                false => End::Closed,
+            });
         }
         // Checked before the last read, so that all lines until then are shown.
         let is_there = fences.condition(name).is_ok();
@@ -108,10 +140,10 @@ fn follow(
             reader.events();
         }
         if !shown.show()? {
-            return Ok(false);
+            return Ok(End::Closed);
         }
         if !is_there {
-            return Ok(true);
+            return Ok(End::Ended);
         }
     }
 }
@@ -191,8 +223,18 @@ struct Shown {
 impl Shown {
     /// Shows new lines, and reports missing ones. Returns false if standard output is closed.
     fn show(&mut self) -> Result<bool> {
-        let mut out = io::stdout().lock();
         let (pieces, read) = self.record.read();
+        Ok(self.print(pieces)? && read.map(|()| true)?)
+    }
+
+    /// Like [`Shown::show`], for a fence that another one has replaced.
+    fn show_rest(&mut self) -> Result<bool> {
+        let (pieces, read) = self.record.read_rest();
+        Ok(self.print(pieces)? && read.map(|()| true)?)
+    }
+
+    fn print(&self, pieces: Vec<Piece>) -> Result<bool> {
+        let mut out = io::stdout().lock();
         for piece in pieces {
             let line = match piece {
                 Piece::Line(line) => line,
@@ -212,7 +254,6 @@ impl Shown {
                 written => written.context("cannot write to standard output")?,
             }
         }
-        read?;
         Ok(true)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -54,6 +55,58 @@ fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
         let shown: Vec<&str> = text.lines().collect();
         assert_eq!(shown.len(), 1, "orphaned: {orphaned}: {text}");
         assert!(shown[0].contains("denied udp 127.0.0.1:10 "), "{text}");
+    }
+    Ok(())
+}
+
+/// The lines of a later fence of the same name have the same numbers.
+#[test]
+fn whoever_follows_a_fence_is_told_that_another_has_its_name() -> Result<()> {
+    let world = World::new()?;
+    for orphaned in [false, true] {
+        let fence = Fence::new("again")?.with(&["--user", "nobody"]);
+        let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+        shell.attempt(&["udp/127.0.0.1/11", "udp/127.0.0.1/12"])?;
+        fence.await_refusal(|refusal| refusal.port == 12)?;
+        if orphaned {
+            shell.kill_supervisor()?;
+        }
+        let mut follower = follower(fence.name())?;
+        let stdout = follower.child().stdout.take().context("a pipe")?;
+        let mut stdout = BufReader::new(stdout).lines();
+        let mut next = || stdout.next().transpose();
+        for _ in 0..2 {
+            next()?.context("a line of the first fence")?;
+        }
+        // It looks ten times a second, and is not to see that there is none in between.
+        follower.signal(Signal::SIGSTOP)?;
+        let ended = Command::new(qfence()?)
+            .args(["rm", fence.name()])
+            .status()?;
+        assert!(ended.success());
+        let mut other = Shell::start(fence.command(&world.host, "sh"))?;
+        other.attempt(&["udp/127.0.0.1/21", "udp/127.0.0.1/22", "udp/127.0.0.1/23"])?;
+        fence.await_refusal(|refusal| refusal.port == 23)?;
+        follower.signal(Signal::SIGCONT)?;
+        let status = follower
+            .wait(HANG)?
+            .context("it ends with the first fence")?;
+        assert!(status.success());
+        // None of the other one's, whose third line has a new number.
+        assert_eq!(next()?, None, "orphaned: {orphaned}");
+        let mut said = String::new();
+        let mut stderr = follower.child().stderr.take().context("a pipe")?;
+        stderr.read_to_string(&mut said)?;
+        assert!(
+            said.contains("another fence has the name now"),
+            "orphaned: {orphaned}: {said}"
+        );
+        // The control: whoever begins then sees all lines of the other one.
+        let (lines, _) = logs(fence.name())?;
+        let ports: Vec<_> = lines.iter().map(|line| line["port"].as_u64()).collect();
+        assert_eq!(ports, [Some(21), Some(22), Some(23)]);
+        other.tell("exit 0")?;
+        assert_eq!(other.wait_for_code()?, 0);
     }
     Ok(())
 }

@@ -86,6 +86,8 @@ impl<'a> Locked<'a> {
 
     /// Returns a fence that was furnished, or removes it.
     fn finish(self, fence: Fence, mounted_bpffs: bool, furnished: Result<()>) -> Result<Made> {
+        // `logs`, which reads the attempts of an orphan, may have written to the record of a fence that had this name.
+        let furnished = furnished.and_then(|()| fence.record_files().remove());
         // Removing the fence takes the locks again.
         drop(self);
         match furnished {

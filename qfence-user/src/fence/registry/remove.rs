@@ -69,13 +69,22 @@ impl Fences {
     }
 
     /// The ids of the fence that has this name now: that of its place, and the one in its description.
-    fn ids(&self, name: &str) -> Result<Ids> {
+    ///
+    /// # Errors
+    /// If the place cannot be read.
+    pub fn ids(&self, name: &str) -> Result<Ids> {
         let cgroup = self.place(name).id()?;
         // Without a readable description the place identifies it.
         let described = self.descriptions.look(name).ok().flatten();
         let described = described.unwrap_or_default().ids;
         let id = described.id.filter(|_| described.cgroup == cgroup);
         Ok(Ids { id, cgroup })
+    }
+
+    /// Whether the name has another fence now than the one with these ids. If that cannot be read, it has not.
+    #[must_use]
+    pub fn has_another(&self, name: &str, before: &Ids) -> bool {
+        self.ids(name).is_ok_and(|now| is_another(before, &now))
     }
 
     /// Waits for the supervisor, if there is one. Its command has ended, so it is about to remove the fence.

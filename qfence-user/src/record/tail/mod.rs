@@ -81,6 +81,14 @@ impl Tail {
         (pieces, read)
     }
 
+    /// Like [`Tail::read`], but reads no other file than the one that is open: the files at the paths may belong to another
+    /// fence now.
+    pub fn read_rest(&mut self) -> (Vec<Piece>, Result<(), RecordError>) {
+        let mut pieces = Vec::new();
+        let read = self.read_on(&mut pieces);
+        (pieces, read)
+    }
+
     fn read_files(&mut self, pieces: &mut Vec<Piece>) -> Result<(), RecordError> {
         let current = open(self.files.path())?;
         let (was, is) = (
