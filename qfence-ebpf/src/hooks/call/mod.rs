@@ -30,7 +30,7 @@ use crate::{
 };
 pub(super) use against::is_policy_followed;
 use against::{has_nothing_against, qfence_object_to_connect, qfence_object_to_send};
-use connected::{is_unnamed, qfence_judge_unnamed};
+use connected::{Sending, is_unnamed, judge_unnamed};
 use unspecified::{JUDGED, TO_NOBODY, asks_for_source, lead_to_nobody, qfence_judge_unspecified};
 
 /// Judges the destination of a call at the hook with number `HOOK`. Returns the return value of the hook.
@@ -40,10 +40,10 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         return fail_with(-proof::ERRNO);
     }
     if !connects(HOOK) && is_unnamed(to) {
-        match qfence_judge_unnamed(ctx.sock_addr, HOOK, to.protocol.0) {
-            connected::JUDGED => {}
-            connected::SENT => return PROCEED,
-            _ => return fail_with(DENY_RETVAL.load()),
+        match judge_unnamed::<HOOK>(ctx, to) {
+            None => {}
+            Some(Sending::Proceeds) => return PROCEED,
+            Some(Sending::Fails) => return fail_with(DENY_RETVAL.load()),
         }
     }
     let rest = Rest {
