@@ -12,6 +12,11 @@ use object::{
 
 const LIMIT: u64 = 512;
 const STEP: u64 = 32;
+/// The step of Linux 6.8 and newer with the compiler of the kernel (`round_up_stack_depth`).
+const SMALL_STEP: u64 = 16;
+
+/// Programs for hooks that Linux 6.1 does not have. Only Linux 6.7 has both these hooks and the larger step.
+const NEWER: [&str; 2] = ["judge_connect_unix", "judge_sendmsg_unix"];
 
 /// The bit of register 10.
 const FRAME_POINTER: u32 = 1 << 10;
@@ -19,6 +24,8 @@ const FRAME_POINTER: u32 = 1 << 10;
 const MOVE: u8 = 0xbf;
 const ADD: u8 = 0x07;
 const CALL: u8 = 0x85;
+/// In place of the source register of a call: it is that of a function in the object (BPF_PSEUDO_CALL).
+const CALLS_FUNCTION: u8 = 1;
 const LOAD_ADDRESS: u8 = 0x18;
 const LOAD_REGISTER: u8 = 1;
 const STORE: u8 = 2;
@@ -38,11 +45,15 @@ struct Function {
 /// Fails if a chain of calls needs too much stack, and names the functions of the longest one.
 pub(crate) fn check(object: &[u8]) -> Result<()> {
     let functions = functions(object)?;
-    let mut known = BTreeMap::new();
-    for place in functions.keys() {
-        measure(*place, &functions, &mut known);
-    }
-    let Some((depth, chain)) = known.into_values().max() else {
+    let (mut known, mut of_newer) = (BTreeMap::new(), BTreeMap::new());
+    let deepest =
+        functions
+            .iter()
+            .map(|(place, function)| match NEWER.contains(&&*function.name) {
+                true => measure(*place, SMALL_STEP, &functions, &mut of_newer),
+                false => measure(*place, STEP, &functions, &mut known),
+            });
+    let Some((depth, chain)) = deepest.max() else {
         return Ok(());
     };
     ensure!(
@@ -57,6 +68,7 @@ pub(crate) fn check(object: &[u8]) -> Result<()> {
 /// The stack of the deepest chain of calls that begins at `place`, and its functions.
 fn measure(
     place: Place,
+    step: u64,
     functions: &BTreeMap<Place, Function>,
     known: &mut BTreeMap<Place, (u64, Vec<String>)>,
 ) -> (u64, Vec<String>) {
@@ -70,12 +82,12 @@ fn measure(
     };
     let called = function.calls.iter();
     let called = called
-        .map(|called| measure(*called, functions, known))
+        .map(|called| measure(*called, step, functions, known))
         .max();
     let (below, chain) = called.unwrap_or_default();
     let mut names = vec![format!("{} ({})", function.name, function.stack)];
     names.extend(chain);
-    let deepest = (below + function.stack.max(1).next_multiple_of(STEP), names);
+    let deepest = (below + function.stack.max(1).next_multiple_of(step), names);
     known.insert(place, deepest.clone());
     deepest
 }
@@ -96,6 +108,7 @@ fn functions(object: &[u8]) -> Result<BTreeMap<Place, Function>> {
             stack: stack(code),
             calls: BTreeSet::new(),
         };
+        let mut relocated = BTreeSet::new();
         for (address, relocation) in section.relocations() {
             let at = address.checked_sub(symbol.address());
             let at = at.and_then(|at| code.get(usize::try_from(at).ok()?..)?.first_chunk());
@@ -103,8 +116,13 @@ fn functions(object: &[u8]) -> Result<BTreeMap<Place, Function>> {
             {
                 let target = elf.symbol_by_index(target)?;
                 function.calls.extend(called(instruction, &target));
+                relocated.insert(address);
             }
         }
+        let within = called_within(symbol.address(), code, &relocated);
+        function
+            .calls
+            .extend(within.map(|address| (index.0, address)));
         functions.insert((index.0, symbol.address()), function);
     }
     Ok(functions)
@@ -121,6 +139,24 @@ fn called<'data>(instruction: &[u8; 8], symbol: &impl ObjectSymbol<'data>) -> Op
     };
     let address = symbol.address().checked_add_signed(added)?;
     Some((symbol.section_index()?.0, address))
+}
+
+/// The addresses in its own section that a function at `address` calls without a relocation: the linker knows how far they are.
+fn called_within(
+    address: u64,
+    code: &[u8],
+    relocated: &BTreeSet<u64>,
+) -> impl Iterator<Item = u64> {
+    let instructions = code.as_chunks::<8>().0.iter();
+    let places = (address..).step_by(8).zip(instructions);
+    places.filter_map(|(at, instruction)| {
+        let [opcode, registers, ..] = *instruction;
+        let is_call = opcode == CALL && registers >> 4 == CALLS_FUNCTION;
+        if !is_call || relocated.contains(&at) {
+            return None;
+        }
+        at.checked_add_signed((i64::from(immediate(instruction)) + 1) * 8)
+    })
 }
 
 /// The bytes of stack of a function: the lowest address that it computes from the frame pointer, or accesses by it.
@@ -172,9 +208,22 @@ mod tests {
             ((0, 2), function("middle", 0, &[1, 3])),
             ((0, 3), function("deep", 385, &[])),
         ]);
-        let (depth, chain) = measure((0, 0), &functions, &mut BTreeMap::new());
+        let (depth, chain) = measure((0, 0), STEP, &functions, &mut BTreeMap::new());
         assert_eq!(depth, 64 + 32 + 416);
         assert_eq!(chain.join(" "), "program (33) middle (0) deep (385)");
+    }
+
+    #[test]
+    fn a_call_within_the_section_needs_no_relocation() {
+        let helper = [0x85, 0, 0, 0, 1, 0, 0, 0]; // call 1
+        let back = [0x85, 0x10, 0, 0, 0xf5, 0xff, 0xff, 0xff]; // call -11
+        let code = [helper, back];
+        let found = |relocated: &[u64]| -> Vec<u64> {
+            let relocated = relocated.iter().copied().collect();
+            called_within(0x100, code.as_flattened(), &relocated).collect()
+        };
+        assert_eq!(found(&[]), [0x108 - 80]);
+        assert_eq!(found(&[0x108]), Vec::<u64>::new());
     }
 
     #[test]
