@@ -41,6 +41,7 @@ pub(super) const fn is_unnamed(to: &Destination) -> bool {
 /// Its socket was connected by a call that was judged, and it is judged again when it leaves, as without control data. But of
 /// an IPv4 address with many receivers the host gets its copy before that, so such a one is judged here.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a half of it")]
 pub(super) fn judge_unnamed<const HOOK: u32>(
     ctx: &SockAddrContext,
     to: &Destination,
