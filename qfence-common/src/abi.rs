@@ -130,6 +130,14 @@ pub const FLOWS_MAP: &str = "FLOWS";
 /// The maximum number of those destinations, with [`crate::flow::OTHERS`] for all that do not fit.
 pub const FLOWS: u32 = 4096;
 
+/// The array for destinations that have no entry in [`FLOWS_MAP`] although the fence reached them: their entries were removed,
+/// or had no room. The first value is the number of removed ones. The others are flags, indexed by
+/// [`crate::FlowKey::slot`]: 1 for such a destination. It has one value in a fence that does not log what is let through.
+pub const FORGOTTEN_MAP: &str = "FORGOTTEN";
+
+/// The number of its values.
+pub const FORGOTTEN: u32 = 1 + (1 << crate::flow::SLOT_BITS);
+
 /// The global that logs what is let through: 0, [`crate::flow::TOGETHER`] or [`crate::flow::BY_CGROUP`].
 pub const LOG_ALLOWED: &str = "LOG_ALLOWED";
 

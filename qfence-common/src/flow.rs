@@ -21,6 +21,30 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 32 && align_of::<FlowKey>() == 8);
 
+/// The number of bits of a slot's number, without the first slot.
+pub const SLOT_BITS: u32 = 14;
+
+/// 2^64 divided by the golden ratio: multiplication by it spreads small differences over the high bits.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl FlowKey {
+    /// The slot of the destination in [`crate::abi::FORGOTTEN_MAP`], which it shares with others. It is never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot(&self) -> u32 {
+        let Sighting {
+            address,
+            port,
+            protocol,
+        } = self.to;
+        let ends = (port as u64) << 32 | protocol as u64;
+        let mut hash = (address.upper ^ self.cgroup).wrapping_mul(MIX);
+        hash = (hash ^ hash >> 32 ^ address.lower).wrapping_mul(MIX);
+        hash = (hash ^ hash >> 32 ^ ends).wrapping_mul(MIX);
+        1 + (hash >> (u64::BITS - SLOT_BITS)) as u32
+    }
+}
+
 /// The traffic with a destination since it was first reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -60,3 +84,32 @@ unsafe impl aya::Pod for Flow {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for FlowKey {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Protocol, abi, address::from_v4};
+
+    #[test]
+    fn destinations_are_spread_over_all_slots_but_the_first() {
+        let mut taken = [0_u8; abi::FORGOTTEN as usize];
+        for host in 0..=255 {
+            for port in 1..=16 {
+                let key = FlowKey {
+                    to: Sighting {
+                        address: Halves::of(from_v4([192, 0, 2, host])),
+                        port,
+                        protocol: Protocol::TCP.0,
+                    },
+                    cgroup: 0,
+                };
+                taken[key.slot() as usize] += 1;
+            }
+        }
+        assert_eq!(taken[0], 0);
+        // A quarter as many keys as slots: 22 % of the slots have one or more if they are spread at random.
+        let used = taken.iter().filter(|keys| **keys > 0).count();
+        assert!(used > 3_400, "{used}");
+        assert!(taken.iter().all(|keys| *keys < 10));
+    }
+}

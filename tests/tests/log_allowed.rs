@@ -1,8 +1,10 @@
 //! `--log-allowed`: what was let through is on record, by destination, and makes a profile.
 
-use std::{fs, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use qfence_common::{Flow, FlowKey};
+use qfence_user::kernel::Maps;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -273,5 +275,79 @@ fn a_flood_keeps_no_later_destination_off_the_record() -> Result<()> {
         .filter_map(|line| line["calls"].as_u64())
         .sum();
     assert!(all > 6000, "{all}");
+    Ok(())
+}
+
+/// Reads all that is sent to either port.
+fn drain(world: &World, ports: [u16; 2]) -> Result<Process> {
+    let script = format!(
+        "
+import socket, threading
+def read(one):
+    while one.recv(1 << 20):
+        pass
+def serve(listener):
+    while True:
+        threading.Thread(target=read, args=(listener.accept()[0],)).start()
+listeners = [socket.create_server(('', port)) for port in {ports:?}]
+print('ready', flush=True)
+for listener in listeners:
+    threading.Thread(target=serve, args=(listener,)).start()
+"
+    );
+    let mut command = world.internet.command("python3");
+    command.args(["-c", &script]).stdout(Stdio::piped());
+    let mut server = Process::spawn(command)?;
+    let stdout = server.child().stdout.take().context("a pipe")?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    ensure!(line == "ready\n", "control: {line}");
+    Ok(server)
+}
+
+/// Without a reader, nothing else removes an entry.
+#[test]
+fn a_connection_whose_destination_was_forgotten_or_had_no_room_is_counted() -> Result<()> {
+    const SENT: u64 = 1_000_000;
+    let world = World::new()?;
+    let ports = [PORT, PORT + 1];
+    let _server = drain(&world, ports)?;
+    let fence = Fence::new("goeson")?.with(&["--user", "nobody", "--log-allowed"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    shell.ask("echo")?;
+    shell.kill_supervisor()?;
+    let mut maps = Maps::open(&Path::new("/sys/fs/bpf/qfence").join(fence.name()))?;
+    let flow = |maps: &Maps, port: u16| -> Result<Option<(FlowKey, Flow)>> {
+        let flows = maps.flows()?.context("it logs what it allows")?;
+        let port = u32::from(port);
+        Ok(flows.into_iter().find(|(key, _)| key.to.port == port))
+    };
+    let send = |shell: &mut Shell, number: u32| -> Result<()> {
+        let said = shell.ask(&format!("head -c {SENT} /dev/zero >&{number}; echo sent"))?;
+        assert_eq!(said, ["sent"]);
+        Ok(())
+    };
+
+    shell.ask(&format!("exec 3<>/dev/tcp/{SERVER_V4}/{PORT}; echo"))?;
+    let (key, begun) = flow(&maps, PORT)?.context("an entry")?;
+    assert!(begun.sent_bytes < SENT, "{begun:?}");
+    maps.forget_flow(&key)?;
+    assert_eq!(flow(&maps, PORT)?, None);
+    send(&mut shell, 3)?;
+    wait_until("it is counted again", || {
+        Ok(flow(&maps, PORT)?.is_some_and(|(_, flow)| flow.sent_bytes >= SENT))
+    })?;
+
+    // Its connection has no entry from the start.
+    assert_eq!(shell.ask(FLOOD)?, ["sent"]);
+    let (_, before) = flow(&maps, 0)?.context("that of others")?;
+    shell.ask(&format!("exec 4<>/dev/tcp/{SERVER_V4}/{}; echo", ports[1]))?;
+    assert_eq!(flow(&maps, ports[1])?, None, "control: there is room");
+    send(&mut shell, 4)?;
+    wait_until("it is counted with others", || {
+        let (_, others) = flow(&maps, 0)?.context("that of others")?;
+        Ok(others.sent_bytes >= before.sent_bytes + SENT
+            && others.received_packets > before.received_packets)
+    })?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
     account::count::add,
     hooks::packet::LOOPBACK,
     judge::policy::verdict,
-    maps::{FLOWS, LOG_ALLOWED},
+    maps::{FLOWS, FORGOTTEN, LOG_ALLOWED},
     subject::{
         destination::{self, Destination},
         owner,
@@ -125,8 +125,9 @@ extern "C" fn qfence_note_sent_packet(
     let address = Halves { upper, lower };
     let key = key(address, payload, payload.destination_port(), cgroup(skb));
     let mut flow = find(&key);
-    // A segment of TCP that continues a connection without an entry belongs to one that was accepted.
-    if flow.is_null() && !payload.continues_tcp() {
+    // A segment of TCP that continues a connection without an entry belongs to one that was accepted, unless its entry was
+    // removed.
+    if flow.is_null() && (!payload.continues_tcp() || is_forgotten(&key)) {
         let (protocol, port) = (payload.protocol(), payload.destination_port());
         let verdict = verdict(path(skb), address, protocol, port);
         // A reply to a peer is let through although the policy denies it.
@@ -156,7 +157,7 @@ extern "C" fn qfence_note_received_packet(skb: *mut __sk_buff) -> u32 {
     };
     let payload = packet.payload;
     let port = payload.source_port();
-    let flow = find(&key(packet.source, payload, port, cgroup(skb)));
+    let flow = find_or_others(&key(packet.source, payload, port, cgroup(skb)));
     if !flow.is_null() {
         // SAFETY: the hook's own context; the verifier checks each access.
         let length = unsafe { (*skb).len };
@@ -187,12 +188,12 @@ extern "C" fn qfence_note_frame_sent(
         payload.destination_port(),
         0,
     );
-    // Such a segment without an entry belongs to a connection to the guest. What an exception lets through has no rule.
-    let flow = if payload.continues_tcp() || rule == NO_RULE {
-        find(&key)
-    } else {
-        find_or_add(&key, rule)
-    };
+    let mut flow = find(&key);
+    // Such a segment without an entry belongs to a connection to the guest, unless its entry was removed. What an exception
+    // lets through has no rule.
+    if flow.is_null() && rule != NO_RULE && (!payload.continues_tcp() || is_forgotten(&key)) {
+        flow = find_or_add(&key, rule);
+    }
     if !flow.is_null() {
         // SAFETY: a value of the map, aligned and alive as long as the program runs.
         add(unsafe { &raw mut (*flow).sent_packets }, 1);
@@ -209,7 +210,7 @@ extern "C" fn qfence_note_frame_received(upper: u64, lower: u64, payload: u64, l
         return 0;
     }
     let payload = Payload::from_bits(payload);
-    let flow = find(&key(
+    let flow = find_or_others(&key(
         Halves { upper, lower },
         payload,
         payload.source_port(),
@@ -289,6 +290,34 @@ fn find_or_add(key: &FlowKey, rule: u32) -> *mut Flow {
     if !flow.is_null() {
         return flow;
     }
+    // What follows is to be counted although it begins nothing.
+    if let Some(slot) = FORGOTTEN.get_ptr_mut(key.slot()) {
+        // SAFETY: a value of the map, aligned and alive as long as the program runs. Nobody writes another flag.
+        unsafe { slot.write_volatile(1) };
+    }
+    others()
+}
+
+/// Returns the flow of a key or, if its entry was removed or had no room, the one of all others: what arrives has no rule to
+/// make an entry with.
+#[inline(always)]
+fn find_or_others(key: &FlowKey) -> *mut Flow {
+    let flow = find(key);
+    if flow.is_null() && is_forgotten(key) {
+        return others();
+    }
+    flow
+}
+
+/// Whether the fence reached a destination whose entry was removed, or had no room. Others with the same slot are taken for
+/// such: accepted connections of theirs are counted as well.
+#[inline(always)]
+fn is_forgotten(key: &FlowKey) -> bool {
+    FORGOTTEN.get(key.slot()).is_some_and(|flag| *flag != 0)
+}
+
+#[inline(always)]
+fn others() -> *mut Flow {
     // On the stack: for a constant of its own, each fence would have one more map.
     let others = OTHERS;
     find(&others)

@@ -129,6 +129,11 @@ pub(crate) static FLOWS: HashMap<
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
+/// The destinations that have no entry in FLOWS although the fence reached them. The loader makes it short for fences that do
+/// not log what is let through.
+#[btf_map]
+pub(crate) static FORGOTTEN: Array<u64, { abi::FORGOTTEN as usize }> = Array::new();
+
 /// The addresses that rules by name allow. The loader makes it short for a fence without a resolver.
 ///
 /// Since Linux 6.1, the memory of an entry that is removed or replaced can become another entry of this map at once, while a

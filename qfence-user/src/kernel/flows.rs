@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, MapError};
 use qfence_common::{Flow, FlowKey, OTHERS, abi};
 
-use super::{LogAllowed, maps::Maps};
+use super::{LogAllowed, hash, maps::Maps};
 
 /// The map of flows.
 pub(super) type Flows = HashMap<MapData, FlowKey, Flow>;
@@ -16,6 +16,14 @@ pub(super) const fn room(log_allowed: LogAllowed) -> u32 {
     match log_allowed {
         LogAllowed::No => 1,
         LogAllowed::Together | LogAllowed::ByCgroup => abi::FLOWS,
+    }
+}
+
+/// The length of the array of destinations that were forgotten.
+pub(super) const fn slots_of_forgotten(log_allowed: LogAllowed) -> u32 {
+    match log_allowed {
+        LogAllowed::No => 1,
+        LogAllowed::Together | LogAllowed::ByCgroup => abi::FORGOTTEN,
     }
 }
 
@@ -51,14 +59,24 @@ impl Maps {
         Ok(Some(flows))
     }
 
-    /// Removes a destination, to make room for others.
+    /// Removes a destination, to make room for others. If one of its connections goes on, it has an entry again.
     ///
     /// # Errors
     /// If the kernel fails to.
     pub fn forget_flow(&mut self, key: &FlowKey) -> Result<()> {
-        match self.flows.remove(key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error).context("cannot remove a destination that was let through"),
-        }
+        const NOT_REMOVED: &str = "cannot remove a destination that was let through";
+        // Before the entry is gone, so that no packet is left out.
+        self.forgotten.set(key.slot(), 1, 0).context(NOT_REMOVED)?;
+        hash::remove(&mut self.flows, key).context(NOT_REMOVED)?;
+        let count = self.forgotten()? + 1;
+        self.forgotten.set(0, count, 0).context(NOT_REMOVED)
+    }
+
+    /// How often a destination was removed to make room for others.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn forgotten(&self) -> Result<u64> {
+        self.forgotten.get(&0, 0).context(NOT_READ)
     }
 }

@@ -158,6 +158,10 @@ pub(super) fn open(
         )
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
         .map_max_entries(
+            abi::FORGOTTEN_MAP,
+            flows::slots_of_forgotten(settings.log_allowed),
+        )
+        .map_max_entries(
             abi::FRAME_DEVICES_MAP,
             sizes::of_devices(settings, abi::FRAME_DEVICES),
         )

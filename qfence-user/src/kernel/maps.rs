@@ -29,7 +29,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 22] = [
+const PINNED: [&str; 23] = [
     abi::POLICY_MAP,
     abi::FRONT_MAP,
     abi::HITS_MAP,
@@ -42,6 +42,7 @@ const PINNED: [&str; 22] = [
     abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
     abi::FLOWS_MAP,
+    abi::FORGOTTEN_MAP,
     abi::RESOLVED_MAP,
     abi::PEERS_MAP,
     abi::PULSE_MAP,
@@ -73,6 +74,7 @@ pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) tallies: PerCpuArray<MapData, Tally>,
     pub(super) flows: Flows,
+    pub(super) forgotten: Array<MapData, u64>,
     pub(super) pulse: Array<MapData, Pulse>,
     pub(super) change: Array<MapData, Change>,
     pub(super) marks: Array<MapData, Marks>,
@@ -159,6 +161,7 @@ impl Maps {
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
             flows: take(abi::FLOWS_MAP)?.try_into()?,
+            forgotten: take(abi::FORGOTTEN_MAP)?.try_into()?,
             pulse: take(abi::PULSE_MAP)?.try_into()?,
             change: take(abi::CHANGE_MAP)?.try_into()?,
             marks: take(abi::MARKS_MAP)?.try_into()?,

@@ -354,6 +354,10 @@ impl Bed {
         &self.maps
     }
 
+    pub(super) fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+
     pub(super) fn sightings(&self) -> Vec<(Sighting, u64)> {
         self.maps.sightings().unwrap()
     }

@@ -2,7 +2,7 @@
 
 use etherparse::EtherType;
 use qfence_common::{
-    Action, Hook, NO_UID, Outcome,
+    Action, Hook, NO_UID, OTHERS, Outcome,
     abi::Counter,
     frame::{NOT_IP, ethernet::mac_number},
     tally::Class,
@@ -149,4 +149,47 @@ fn what_is_let_through_is_logged_by_destination() {
     );
     assert_eq!((flow.sent_packets, flow.sent_bytes), (2, 80));
     assert_eq!((flow.received_packets, flow.received_bytes), (1, 40));
+}
+
+/// A connection goes on after its destination was forgotten. One that the guest has accepted looks the same, and is not
+/// counted.
+#[test]
+fn a_destination_that_was_forgotten_is_logged_again_when_its_connection_goes_on() {
+    let mut bed = Bed::of(DEVICE, &[], false, 0, LOGS);
+    bed.maps_mut().begin_flows().unwrap();
+    let send = |bed: &mut Bed, address: &str, flags: &[Flags]| {
+        for flags in flags {
+            let sent = to(address).tcp(4000, 22, *flags, &[]);
+            assert!(bed.judge(&sent).goes_on());
+        }
+    };
+    let logged = |bed: &Bed| -> Vec<_> {
+        let flows = bed.maps().flows().unwrap().unwrap();
+        let logged = flows.into_iter().filter(|(key, _)| *key != OTHERS);
+        logged.collect()
+    };
+    send(&mut bed, "203.0.113.5", &[Flags::Syn, Flags::Ack]);
+    let [(key, flow)] = logged(&bed)[..] else {
+        panic!()
+    };
+    assert_eq!(flow.sent_packets, 2);
+    assert_eq!(bed.maps().forgotten().unwrap(), 0);
+    bed.maps_mut().forget_flow(&key).unwrap();
+    assert_eq!(bed.maps().forgotten().unwrap(), 1);
+    assert_eq!(logged(&bed), []);
+    // What arrives first has no rule to make an entry with.
+    bed.note(&between("203.0.113.5", GUEST).tcp(22, 4000, Flags::Ack, &[]));
+    let others = bed.maps().flows.get(&OTHERS, 0).unwrap();
+    assert_eq!((others.received_packets, others.sent_packets), (1, 0));
+    send(&mut bed, "203.0.113.5", &[Flags::Ack]);
+    send(&mut bed, "203.0.113.6", &[Flags::Ack]);
+    bed.note(&between("203.0.113.6", GUEST).tcp(22, 4000, Flags::Ack, &[]));
+    bed.note(&between("203.0.113.5", GUEST).tcp(22, 4000, Flags::Ack, &[]));
+    let [(again, flow)] = logged(&bed)[..] else {
+        panic!()
+    };
+    assert_eq!(again, key);
+    assert_eq!((flow.sent_packets, flow.received_packets), (1, 1));
+    let others = bed.maps().flows.get(&OTHERS, 0).unwrap();
+    assert_eq!((others.received_packets, others.sent_packets), (1, 0));
 }

@@ -1,9 +1,10 @@
 //! Which lines tell what was let through: pure. A destination has a line when it is first reached, and then one a
 //! minute, if anything was let through since.
 //!
-//! The kernel has room for a number of destinations, and a process can reach as many in a few milliseconds. If room gets short,
-//! destinations are forgotten: those without traffic, and those that still wait for their first line, which become a part of
-//! a sum. So a process cannot keep later destinations off the record for longer than it goes on.
+//! The kernel has room for a number of destinations, and a process can reach as many in a few milliseconds. If room gets
+//! short, destinations are forgotten: those without traffic, and those that still wait for their first line, which become a
+//! part of a sum. The kernel counts their connections all the same, and makes entries for them again. So a process cannot
+//! keep later destinations off the record for longer than it goes on.
 
 use std::{cmp::Reverse, collections::BTreeMap, mem};
 
