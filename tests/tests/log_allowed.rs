@@ -328,11 +328,27 @@ fn a_connection_whose_destination_was_forgotten_or_had_no_room_is_counted() -> R
         Ok(())
     };
 
+    let suggested = || -> Result<String> {
+        let mut suggest = world.host.command(qfence()?);
+        suggest.args(["policy", "suggest", fence.name(), "--allowed"]);
+        Ok(to_end(suggest)?.stdout)
+    };
+
     shell.ask(&format!("exec 3<>/dev/tcp/{SERVER_V4}/{PORT}; echo"))?;
     let (key, begun) = flow(&maps, PORT)?.context("an entry")?;
     assert!(begun.sent_bytes < SENT, "{begun:?}");
+    let profile = suggested()?;
+    assert!(profile.contains(&format!(":{PORT}\"")), "{profile}");
+    assert!(!profile.contains("INCOMPLETE"), "{profile}");
     maps.forget_flow(&key)?;
     assert_eq!(flow(&maps, PORT)?, None);
+    // A profile without the destination says that it lacks some.
+    let profile = suggested()?;
+    assert!(!profile.contains(&format!(":{PORT}\"")), "{profile}");
+    assert!(
+        profile.contains("INCOMPLETE: a destination without traffic was forgotten once to"),
+        "{profile}"
+    );
     send(&mut shell, 3)?;
     wait_until("it is counted again", || {
         Ok(flow(&maps, PORT)?.is_some_and(|(_, flow)| flow.sent_bytes >= SENT))

@@ -11,7 +11,7 @@ use crate::{
     kernel::Maps,
     policy::{
         guard::Guard,
-        suggest::{Found, suggest, suggest_allowed},
+        suggest::{Found, Unlisted, suggest, suggest_allowed},
     },
     stored_policy::{StoredPolicy, resolved_names::StoredNames},
 };
@@ -53,16 +53,18 @@ pub(super) fn run_allowed(name: &str, paths: &Paths) -> Result<()> {
     require_root()?;
     let fences = Fences::look(paths)?;
     fences.condition(name)?;
-    let flows = Maps::open(&fences.pins(name))?.flows()?;
+    let maps = Maps::open(&fences.pins(name))?;
+    let flows = maps.flows()?;
     let flows = flows.with_context(|| {
         format!(
             "the fence {name} does not log what it lets through: start it with `exec --log-allowed`"
         )
     })?;
-    let calls_to_others = flows
-        .iter()
-        .find(|(key, _)| *key == OTHERS)
-        .map_or(0, |(_, others)| others.calls.max(others.sent_packets));
+    let others = flows.iter().find(|(key, _)| *key == OTHERS);
+    let unlisted = Unlisted {
+        others: others.map_or(0, |(_, others)| others.calls.max(others.sent_packets)),
+        forgotten: maps.forgotten()?,
+    };
     // A ping has packets and no call. A destination that several cgroups have reached is there several times.
     let seen: Vec<_> = flows
         .iter()
@@ -74,7 +76,7 @@ pub(super) fn run_allowed(name: &str, paths: &Paths) -> Result<()> {
     }
     let resolved = Resolved::of(&fences, name)?;
     let found = resolved.found();
-    print(suggest_allowed(name, &seen, calls_to_others, found.as_ref()).trim_end())
+    print(suggest_allowed(name, &seen, unlisted, found.as_ref()).trim_end())
 }
 
 /// What the resolver of a fence has found, and the stored policy, which has the members of sets.

@@ -84,13 +84,22 @@ pub fn suggest(
     out
 }
 
+/// What a fence was allowed to reach and does not list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The number of calls or packets to destinations for which there was no room.
+    pub others: u64,
+    /// How often a destination was forgotten to make room for others.
+    pub forgotten: u64,
+}
+
 /// A profile, as TOML, that allows only the destinations that were let through, with their numbers of calls or packets as
-/// comments. `unlisted` is the number of calls to destinations for which there was no room, and `found` is as for [`suggest`].
+/// comments. `found` is as for [`suggest`].
 #[must_use]
 pub fn suggest_allowed(
     fence: &str,
     seen: &[(Sighting, u64)],
-    unlisted: u64,
+    unlisted: Unlisted,
     found: Option<&Found<'_>>,
 ) -> String {
     let mut out = String::new();
@@ -103,9 +112,17 @@ pub fn suggest_allowed(
     line(
         "# Review each rule before you use it: it shows only that a process in the fence has reached a destination.",
     );
-    if unlisted > 0 {
+    let Unlisted { others, forgotten } = unlisted;
+    if others > 0 {
         line(&format!(
-            "# INCOMPLETE: {unlisted} more calls went to destinations for which there was no room."
+            "# INCOMPLETE: {others} more calls or packets went to destinations for which there was no room."
+        ));
+    }
+    if forgotten > 0 {
+        line(&format!(
+            "# INCOMPLETE: a destination without traffic was forgotten {} to make room for others. Those that were not \
+             reached again are not listed; the record may have them.",
+            times(forgotten)
         ));
     }
     line(&format!("default = {}", quoted(word(Action::Deny))));

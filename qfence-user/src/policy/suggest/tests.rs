@@ -62,7 +62,7 @@ fn udp_to_where_tcp_goes_is_marked_as_perhaps_of_a_look_up() {
         (sighting(Protocol::UDP, "192.0.2.1", 443), 2),
         (sighting(Protocol::UDP, "192.0.2.2", 443), 1),
     ];
-    let text = suggest_allowed("vm1", &seen, 0, None);
+    let text = suggest_allowed("vm1", &seen, Unlisted::default(), None);
     let profile = Profile::parse("vm1", None, &text).unwrap();
     assert_eq!(profile.rules.len(), 3);
     for (rule, is_marked) in [
@@ -82,7 +82,8 @@ fn what_was_let_through_is_all_that_is_allowed() {
         (sighting(Protocol::TCP, "192.0.2.1", 443), 3),
         (sighting(Protocol::UDP, "2001:db8::1", 53), 9),
     ];
-    let text = suggest_allowed("vm1", &seen, 2, None);
+    let unlisted = |others, forgotten| Unlisted { others, forgotten };
+    let text = suggest_allowed("vm1", &seen, unlisted(2, 0), None);
     let profile = Profile::parse("vm1", None, &text).unwrap();
     let rules: Vec<_> = profile.rules.iter().map(|rule| rule.to_string()).collect();
     assert_eq!(
@@ -91,7 +92,17 @@ fn what_was_let_through_is_all_that_is_allowed() {
     );
     assert_eq!(profile.default, Action::Deny);
     assert!(text.contains("INCOMPLETE: 2 more calls"), "{text}");
-    let nothing = Profile::parse("vm1", None, &suggest_allowed("vm1", &[], 0, None)).unwrap();
+    assert!(!text.contains("forgotten"), "{text}");
+    let text = suggest_allowed("vm1", &seen, unlisted(0, 3), None);
+    assert!(
+        text.contains("INCOMPLETE: a destination without traffic was forgotten 3 times"),
+        "{text}"
+    );
+    assert!(!text.contains("more calls"), "{text}");
+    assert!(Profile::parse("vm1", None, &text).is_ok());
+    let text = suggest_allowed("vm1", &[], Unlisted::default(), None);
+    assert!(!text.contains("INCOMPLETE"), "{text}");
+    let nothing = Profile::parse("vm1", None, &text).unwrap();
     assert!(nothing.rules.is_empty() && nothing.default == Action::Deny);
 }
 
@@ -175,7 +186,7 @@ fn suggested(
         names,
         guard: guard(allows_private),
     };
-    let text = suggest_allowed("vm1", seen, 0, Some(&found));
+    let text = suggest_allowed("vm1", seen, Unlisted::default(), Some(&found));
     let profile = Profile::parse("vm1", None, &text).unwrap();
     let rules = profile.rules.iter().map(|rule| rule.to_string());
     (rules.collect(), text)
@@ -269,7 +280,7 @@ fn rules_that_a_policy_has_of_itself_are_not_written_out() {
 fn without_a_resolver_the_way_to_names_is_told() {
     let seen = [(sighting(Protocol::TCP, "192.0.2.1", 443), 1)];
     let told = "--monitor --allow names.invalid";
-    let text = suggest_allowed("vm1", &seen, 0, None);
+    let text = suggest_allowed("vm1", &seen, Unlisted::default(), None);
     assert!(text.contains(told), "{text}");
     let (_, text) = suggested(&seen, &NamesByAddress::new(), false);
     assert!(!text.contains(told), "{text}");
