@@ -135,6 +135,9 @@ pub(crate) fn tcp_listener(ctx: *mut c_void, mut tuple: Tuple) -> Option<Made> {
 /// Returns how the TCP listener was made that has answered the SYN of a connection, in the network namespace of a packet.
 /// `None` if it is not of the fence, or has answered with a SYN cookie: then it keeps no request for the connection
 /// (`tcp_conn_request` in net/ipv4/tcp_input.c), and whoever listens when the third segment arrives can accept it.
+///
+/// A request for a connection to a link-local address has the device of that address (`tcp_v6_init_req` in
+/// net/ipv6/tcp_ipv6.c), and the look-up has that of the packet, which is loopback. So it is not found.
 #[inline(always)]
 pub(crate) fn answering_listener(skb: *mut __sk_buff, mut tuple: Tuple) -> Option<Made> {
     let place = tuple.words.as_mut_ptr().cast::<bpf_sock_tuple>();

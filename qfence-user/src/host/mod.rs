@@ -54,7 +54,8 @@ impl Here {
     /// # Errors
     /// If a fact other than the nameservers cannot be read.
     pub async fn read(paths: &Paths) -> Result<Self> {
-        let mut here = Self::read_unasked(paths).await?;
+        let file = HostFile::read(&paths.host_file)?;
+        let mut here = Self::read_with(file, paths).await?;
         if let (None, Ok(found)) = (&here.file.nat64, &here.nameservers) {
             let global = here.addresses.global_v6();
             here.nat64 = nat64::ask_once(&global, found, NAT64_PATIENCE).await;
@@ -62,12 +63,11 @@ impl Here {
         Ok(here)
     }
 
-    /// The same without the translators that nameservers reveal: no other computer is waited for.
+    /// The same with this file, and without the translators that nameservers reveal: no other computer is waited for.
     ///
     /// # Errors
     /// As above.
-    pub async fn read_unasked(paths: &Paths) -> Result<Self> {
-        let file = HostFile::read(&paths.host_file)?;
+    pub async fn read_with(file: HostFile, paths: &Paths) -> Result<Self> {
         let addresses = addresses::read().await?;
         let gateways = addresses::gateways::read().await?;
         let nat64 = file.nat64.clone().map(Revealed::complete);

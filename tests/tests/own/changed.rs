@@ -5,7 +5,7 @@ use tests::{
     fence::Fence,
     namespace::NOBODY,
     probe::{self, output},
-    world::World,
+    world::{HOST_LINK_LOCAL, World},
 };
 
 use super::{INSIDE, nobody, serve, stop};
@@ -69,5 +69,38 @@ fn a_listener_that_shares_its_port_after_connect_is_no_pair() -> Result<()> {
         let made = output(command.args(["-c", PAIR]).args(words))?;
         assert_eq!(made, fenced, "{words:?}");
     }
+    Ok(())
+}
+
+/// A request for a connection to a link-local address cannot be found when it is answered: it has the device of that address,
+/// and its packets come through loopback. So the call is refused.
+#[test]
+fn a_listener_at_a_link_local_address_is_not_self() -> Result<()> {
+    const CONNECT: &str = r#"
+import socket, sys
+listener = socket.socket(socket.AF_INET6)
+listener.bind(("::", 5000))
+listener.listen()
+client = socket.socket(socket.AF_INET6)
+client.settimeout(2)
+try:
+    client.connect(socket.getaddrinfo(sys.argv[1], 5000, type=socket.SOCK_STREAM)[0][4])
+    print("connected")
+except ConnectionRefusedError:
+    print("refused")
+"#;
+    let world = World::new()?;
+    let address = format!("{HOST_LINK_LOCAL}%eth0");
+    let mut control = world.host.command_as(NOBODY, "/usr/bin/python3");
+    let control = output(control.args(["-c", CONNECT, &address]))?;
+    assert_eq!(control, "connected\n", "the control");
+    let fence = nobody("link-local", &["self"])?;
+    for (address, expected) in [("::1", "connected\n"), (&*address, "refused\n")] {
+        let mut command = fence.command(&world.host, "/usr/bin/python3");
+        assert_eq!(output(command.args(["-c", CONNECT, address]))?, expected);
+    }
+    // No rule for `self` is advised.
+    let refusal = fence.await_refusal(|refusal| refusal.destination.starts_with("fe80:"))?;
+    assert_eq!(refusal.hook, "connect6", "{refusal:?}");
     Ok(())
 }

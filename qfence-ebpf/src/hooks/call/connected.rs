@@ -16,7 +16,7 @@ use crate::{
         count::{hit, tally_call},
         refuse::{Rest, refuse_send},
     },
-    judge::{denied, of_address, policy::verdict},
+    judge::{denied, is_own_loopback, of_address, policy::verdict},
     subject::{
         destination::{Destination, socket},
         socket::{remote_address, remote_port},
@@ -110,6 +110,15 @@ extern "C" fn qfence_judge_unnamed(ctx: *mut bpf_sock_addr, protocol: u32) -> u6
     }
     let protocol = Protocol(protocol);
     let verdict = verdict(LookupPath::Address, address, protocol, port);
+    let to = Destination {
+        address,
+        port,
+        protocol,
+        path: LookupPath::Address,
+    };
+    if is_own_loopback(&to, verdict, true, || socket) {
+        return result(SENT, 0);
+    }
     hit(verdict.rule(), true);
     if verdict.action() == Action::Allow {
         return result(SENT, 0);

@@ -35,6 +35,10 @@ const LOCALHOST_V6: Halves = Halves {
     lower: LOOPBACK_V6,
 };
 
+/// fe80::/10, as the upper bits of an address.
+const LINK_LOCAL: u64 = 0xfe80 >> 6;
+const LINK_LOCAL_SHIFT: u32 = 54;
+
 /// Returns the flag by which a TCP connection that the policy denies is let through, and notes it; 0 if it is refused.
 /// Global: see `judge/policy.rs`.
 #[inline(never)]
@@ -103,7 +107,8 @@ impl Listener {
 const _: () = assert!(SELF == 2 * PAIR);
 
 /// Looks up the TCP listener for a call to an address and a port. Returns a [`Listener`]. It is that of a pair only if its
-/// client can be one that this thread made without options at `client_ns`, which is not 0. Global: see `judge/policy.rs`.
+/// client can be one that this thread made without options at `client_ns`, which is not 0. None is found at a link-local address
+/// of IPv6. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_listener(
@@ -113,6 +118,10 @@ extern "C" fn qfence_listener(
     port: u32,
     client_ns: u64,
 ) -> u64 {
+    // Its request would not be found (`answering_listener`).
+    if upper >> LINK_LOCAL_SHIFT == LINK_LOCAL {
+        return 0;
+    }
     let address = destination(ctx, Halves { upper, lower });
     let port = u16::try_from(port).unwrap_or(0);
     // No connection has the source port 0, so only listeners are found.

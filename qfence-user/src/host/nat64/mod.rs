@@ -43,10 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The time between queries that are answered. The answer of a resolver is valid longer.
 const PERIOD: Duration = Duration::from_secs(600);
 
-/// The time after a query that a nameserver has not answered.
+/// The time after the first query that a nameserver has not answered. It doubles up to [`PERIOD`].
 const RETRY: Duration = Duration::from_secs(30);
 
-/// How many translators are kept that were revealed by earlier answers. No network has as many.
+/// How many translators are known at most while a nameserver does not answer. No network has as many.
 const MOST: usize = 32;
 
 /// The shortest time between queries, while the host's addresses change.
@@ -64,11 +64,13 @@ pub struct Nat64 {
     nameservers: Source<ResolvConf>,
     /// `None` while the host has no global IPv6 address.
     followed: Option<Subscription<ResolvConf>>,
-    /// The host's global IPv6 addresses at the last reading.
-    global: BTreeSet<Prefix>,
-    /// The nameservers at the last reading.
-    servers: Vec<Nameserver>,
+    /// The host's global IPv6 addresses at the last reading; `None` before it.
+    global: Option<BTreeSet<Prefix>>,
+    /// The nameservers at the last reading; `None` before it, and while the host has no global IPv6 address.
+    servers: Option<Vec<Nameserver>>,
     found: Translators,
+    /// The time after which nameservers are asked again, if one does not answer.
+    retry: Duration,
     /// When the last reading began.
     asked: Option<Instant>,
     /// Is told when a question was sent.
@@ -89,9 +91,10 @@ impl Nat64 {
             addresses: addresses.subscribe(),
             nameservers: nameservers.clone(),
             followed: None,
-            global: BTreeSet::new(),
-            servers: Vec::new(),
+            global: None,
+            servers: None,
             found: Translators::new(),
+            retry: RETRY,
             asked: None,
             sent: Arc::clone(sent),
             due: None,
@@ -105,42 +108,55 @@ impl Nat64 {
             return;
         }
         if let Ok(addresses) = self.addresses.reading().await {
-            self.global = addresses.global_v6();
+            self.global = Some(addresses.global_v6());
         }
-        if self.global.is_empty() {
+        if self.global.as_ref().is_none_or(BTreeSet::is_empty) {
             self.followed = None;
-            self.servers.clear();
+            self.servers = None;
             return;
         }
         let nameservers = &self.nameservers;
         let followed = self.followed.get_or_insert_with(|| nameservers.subscribe());
         if let Ok(found) = followed.reading().await {
-            self.servers.clone_from(&found.servers);
+            self.servers = Some(found.servers.clone());
         }
     }
 }
 
 impl Fact for Nat64 {
-    type Value = Translators;
+    type Value = Revealed;
     type Error = Infallible;
 
-    async fn read(&mut self) -> Result<Translators, Infallible> {
+    async fn read(&mut self) -> Result<Revealed, Infallible> {
         self.look().await;
         let now = Instant::now();
         self.asked = Some(now);
         let sent = || {
             self.sent.send_replace(Some(Instant::now()));
         };
-        if self.servers.is_empty() {
-            self.found.clear();
-            self.due = None;
+        let revealed = match (&self.global, &self.servers) {
+            (Some(global), _) if global.is_empty() => Revealed::complete(Translators::new()),
+            (Some(_), Some(servers)) if servers.is_empty() => {
+                Revealed::complete(Translators::new())
+            }
+            (Some(_), Some(servers)) => ask(servers, PATIENCE, sent).await,
+            // Other facts cannot be read.
+            _ => Revealed::default(),
+        };
+        let is_complete = revealed.is_complete;
+        let has_servers = self.servers.as_ref().is_some_and(|all| !all.is_empty());
+        let period = if is_complete { PERIOD } else { self.retry };
+        self.due = has_servers.then_some(now + period);
+        self.retry = if is_complete {
+            RETRY
         } else {
-            let revealed = ask(&self.servers, PATIENCE, sent).await;
-            let period = if revealed.is_complete { PERIOD } else { RETRY };
-            revealed.put_in_place_of(&mut self.found);
-            self.due = Some(now + period);
-        }
-        Ok(self.found.clone())
+            (2 * self.retry).min(PERIOD)
+        };
+        revealed.put_in_place_of(&mut self.found);
+        Ok(Revealed {
+            translators: self.found.clone(),
+            is_complete,
+        })
     }
 
     async fn changed(&mut self) -> Result<(), Infallible> {
@@ -196,11 +212,21 @@ impl Revealed {
 
     /// Puts them in place of those that were known. If a nameserver has not answered, these may be the same, and they stay.
     pub fn put_in_place_of(self, known: &mut Translators) {
-        let mut translators = self.translators;
-        if !self.is_complete && translators.len() + known.len() <= MOST {
-            translators.append(known);
+        if self.is_complete {
+            *known = self.translators;
+            return;
         }
-        *known = translators;
+        for translator in self.translators {
+            if known.len() < MOST {
+                known.insert(translator);
+            }
+        }
+    }
+
+    /// The same, but those that were known stay in any case.
+    pub fn add_to(mut self, known: &mut Translators) {
+        self.is_complete = false;
+        self.put_in_place_of(known);
     }
 }
 

@@ -78,9 +78,15 @@ impl Inputs {
     /// Waits for what the first policy did not wait for: the NAT64 translators that nameservers reveal within 200 ms. Returns
     /// whether there are others than the published ones.
     pub(super) async fn has_late_translators(&mut self) -> bool {
-        let found = self.facts.await_translators().await;
+        let Some(found) = self.facts.await_translators().await else {
+            return false;
+        };
         let published = self.sets.as_ref().map(|sets| &sets.nat64);
-        found.is_some() && found.as_deref() != published
+        published.is_some_and(|published| {
+            let mut late = published.clone();
+            (*found).clone().put_in_place_of(&mut late);
+            late != *published
+        })
     }
 
     /// As [`Follower::update`]; `publish` puts a policy in force.

@@ -11,6 +11,7 @@ use crate::{
     base::paths::Paths,
     fence::registry::Fences,
     host::{Here, devices::Devices},
+    policy::profile::host_file::HostFile,
     stored_policy::{StoredPolicy, netns},
 };
 
@@ -73,24 +74,24 @@ impl Surroundings {
         self.netns == stored.netns
     }
 
-    /// Reads the facts; `None` if the namespace cannot be found. `asks` is whether to ask the nameservers for translators. Must
-    /// be called within a tokio runtime.
+    /// Reads the facts; `None` if the namespace cannot be found. `is_whole` is whether to read the administrator's
+    /// file, and to ask the nameservers for translators. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If a fact other than the nameservers cannot be read, or the namespace not be entered.
-    pub(super) async fn read(&self, asks: bool) -> Result<Option<Facts>> {
+    pub(super) async fn read(&self, is_whole: bool) -> Result<Option<Facts>> {
         match &self.namespace {
-            Namespace::Own => self.read_here(asks).await.map(Some),
-            Namespace::Other(file) => self.read_in(file, asks).map(Some),
+            Namespace::Own => self.read_here(is_whole).await.map(Some),
+            Namespace::Other(file) => self.read_in(file, is_whole).map(Some),
             Namespace::Unknown => Ok(None),
         }
     }
 
-    async fn read_here(&self, asks: bool) -> Result<Facts> {
+    async fn read_here(&self, is_whole: bool) -> Result<Facts> {
         Ok(Facts {
-            here: match asks {
+            here: match is_whole {
                 true => Here::read(&self.paths).await?,
-                false => Here::read_unasked(&self.paths).await?,
+                false => Here::read_with(HostFile::default(), &self.paths).await?,
             },
             devices: match self.has_devices {
                 true => Devices::read().await?,
@@ -100,7 +101,7 @@ impl Surroundings {
     }
 
     /// Reads them in another namespace, by a thread of its own, which ends there.
-    fn read_in(&self, namespace: &File, asks: bool) -> Result<Facts> {
+    fn read_in(&self, namespace: &File, is_whole: bool) -> Result<Facts> {
         let there = || {
             setns(namespace, CloneFlags::CLONE_NEWNET)
                 .context("cannot enter the network namespace of the fence")?;
@@ -108,7 +109,7 @@ impl Surroundings {
                 .enable_all()
                 .build()
                 .context("cannot start the event loop")?
-                .block_on(self.read_here(asks))
+                .block_on(self.read_here(is_whole))
         };
         thread::scope(|scope| {
             let thread = thread::Builder::new().spawn_scoped(scope, there);

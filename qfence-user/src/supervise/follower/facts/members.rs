@@ -9,7 +9,7 @@ use super::{Facts, Reading};
 use crate::{
     host::{
         NAT64_PATIENCE, addresses::HostAddresses, host_with, nameservers::Nameservers,
-        nat64::Translators,
+        nat64::Revealed,
     },
     policy::{
         Policy, Prefix, Sets,
@@ -188,17 +188,20 @@ impl Facts {
             };
             let _ = timeout(NAT64_PATIENCE, known).await;
         }
-        match (nat64.latest(), &self.last_file) {
-            (Some(found), Some(_)) => sets.nat64.clone_from(&found),
+        let Some(found) = nat64.latest() else {
+            return;
+        };
+        let found = (*found).clone();
+        match self.last_file {
+            Some(_) => found.put_in_place_of(&mut sets.nat64),
             // Those in force can be the file's.
-            (Some(found), None) => sets.nat64.extend(&*found),
-            (None, _) => {}
+            None => found.add_to(&mut sets.nat64),
         }
     }
 
     /// Waits for the first reading of the translators, until [`NAT64_PATIENCE`] after the question was sent. `None` if
     /// there is none, or the administrator's file names them.
-    pub(in super::super) async fn await_translators(&mut self) -> Option<Arc<Translators>> {
+    pub(in super::super) async fn await_translators(&mut self) -> Option<Arc<Revealed>> {
         let asked = *self.watcher.asked_for_nat64().borrow();
         let nat64 = self.nat64.as_mut()?;
         let left = asked.map_or(NAT64_PATIENCE, |asked| {
