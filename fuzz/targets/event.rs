@@ -113,6 +113,7 @@ fuzz_target!(|bytes: &[u8]| {
             body,
             count,
             total: count,
+            beside: 0,
         };
         assert_printable(&line.to_string());
         assert_printable(&line.brief());

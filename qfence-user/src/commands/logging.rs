@@ -64,19 +64,59 @@ pub(super) fn start(name: Arc<str>, sources: Sources, logs: Logs) -> Result<Audi
 
 /// Reports the number of attempts, and of lines about none, that each log lacks. The kernel's counters are exact, even if lines were lost.
 pub(super) fn say_missing(audit: &Ended) {
-    let all = audit.counts.on_record();
+    for text in missing(audit) {
+        notify(text);
+    }
+}
+
+fn missing(audit: &Ended) -> Vec<String> {
+    let all = audit.counts.on_record() + audit.beside;
+    let mut texts = Vec::new();
     for (name, closed) in &audit.sinks {
         let missing = all.saturating_sub(closed.told);
         if missing > 0 {
-            notify(format_args!(
+            texts.push(format!(
                 "{missing} of {all} refusals are not in the log {name}"
             ));
         }
         let others = closed.missing_others;
         if others > 0 {
-            notify(format_args!(
+            texts.push(format!(
                 "{others} lines about no refusal are not in the log {name}"
             ));
         }
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernel::Counts, record::writer::Closed};
+
+    #[test]
+    fn what_a_log_lacks_is_counted_with_what_the_second_layer_has_dropped() {
+        let audit = |told, missing_others| Ended {
+            counts: Counts {
+                refused: 10,
+                ..Counts::default()
+            },
+            beside: 5,
+            sinks: vec![(
+                "x".into(),
+                Closed {
+                    told,
+                    missing_others,
+                },
+            )],
+        };
+        assert_eq!(
+            missing(&audit(12, 2)),
+            [
+                "3 of 15 refusals are not in the log x",
+                "2 lines about no refusal are not in the log x"
+            ]
+        );
+        assert_eq!(missing(&audit(15, 0)), Vec::<String>::new());
     }
 }

@@ -45,6 +45,8 @@ pub struct Auditor {
 pub struct Ended {
     /// The kernel's counts.
     pub counts: Counts,
+    /// The number of attempts that these do not have: those of the second layer for frames.
+    pub beside: u64,
     /// What each sink has, by name.
     pub sinks: Vec<(String, Closed)>,
 }
@@ -144,6 +146,7 @@ impl Worker {
         let close = |writer: Writer| (writer.name().to_owned(), writer.close());
         Ended {
             counts,
+            beside: self.reader.beside(),
             sinks: self.writers.into_iter().map(close).collect(),
         }
     }

@@ -1,4 +1,5 @@
-//! A stored line: the line of the JSON log, preceded by the ABI version of its writer.
+//! A stored line: the line of the JSON log, preceded by the ABI version of its writer and by what only the next reader
+//! needs.
 
 use super::line::Line;
 use crate::base::version::{self, OtherVersion};
@@ -17,11 +18,18 @@ pub enum Read {
     Nothing,
 }
 
-/// Converts the JSON of a line to a stored line.
-#[must_use]
-pub fn stamped(json: &str) -> String {
-    let fields = json.strip_prefix('{').unwrap_or(json);
-    format!("{BEGIN}{},{fields}", version::abi())
+/// A line as a stored line, without a newline.
+///
+/// # Errors
+/// As [`Line::to_json`].
+pub fn stamped(line: &Line) -> serde_json::Result<String> {
+    let json = line.to_json()?;
+    let fields = json.strip_prefix('{').unwrap_or(&json);
+    let beside = match line.beside {
+        0 => String::new(),
+        beside => format!(r#""beside":{beside},"#),
+    };
+    Ok(format!("{BEGIN}{},{beside}{fields}", version::abi()))
 }
 
 /// Reads a stored line, with or without its newline.
@@ -68,11 +76,15 @@ mod tests {
     fn a_kept_line_is_read_by_its_own_version_alone() {
         let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
         let json = line.to_json().unwrap();
-        let kept = stamped(&json);
+        let kept = stamped(&line).unwrap();
         let abi = version::abi();
         let [own, next] = [abi, abi + 1].map(|abi| format!(r#"{{"abi":{abi},"#));
         assert!(kept.starts_with(&format!(r#"{own}"v":1,"#)), "{kept}");
-        assert_eq!(read(kept.as_bytes()), Read::Line(line.into()));
+        assert_eq!(read(kept.as_bytes()), Read::Line(line.clone().into()));
+        let with_drops = Line { beside: 3, ..line };
+        let kept_with = stamped(&with_drops).unwrap();
+        assert_eq!(with_drops.to_json().unwrap(), json);
+        assert_eq!(read(kept_with.as_bytes()), Read::Line(with_drops.into()));
         for (other, number) in [
             (kept.replace(&own, &next), abi + 1),
             // A version with an entirely different format.

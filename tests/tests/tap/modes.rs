@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
-    fence::Fence,
+    fence::{Fence, qfence},
     run::{to_end, wait_until, without_sudo},
     shell::Shell,
     tap::{
@@ -104,29 +104,38 @@ fn each_reason_of_a_refusal_is_on_record() -> Result<()> {
     Ok(())
 }
 
+/// Has the host translate an address, which the first layer allows, to one of its own.
+fn translate(there: &Guest) -> Result<()> {
+    let rules = format!(
+        "table ip many {{ chain before {{ type nat hook prerouting priority dstnat; \
+         ip daddr {SERVER_V4} udp dport 2000-2999 dnat to {GATEWAY_V4}; }}; }}"
+    );
+    let mut nft = there.scene.host.command("nft");
+    nft.arg(rules);
+    let made = to_end(nft)?;
+    ensure!(made.code() == Some(0), "{made:?}");
+    Ok(())
+}
+
+/// Sends a datagram to so many ports of that address, from one on.
+fn send(there: &Guest, first: u64, count: u64) -> Result<()> {
+    let mut bash = there.guest.command("bash");
+    let last = first + count - 1;
+    bash.arg("-c").arg(format!(
+        "for port in $(seq {first} {last}); do echo >/dev/udp/{SERVER_V4}/$port; done"
+    ));
+    let sent = to_end(bash)?;
+    ensure!(sent.code() == Some(0), "{sent:?}");
+    Ok(())
+}
+
 /// What the second layer drops is within the limits of all lines, and every drop is counted.
 #[test]
 fn many_drops_of_the_second_layer_are_summed_up_in_few_lines() -> Result<()> {
     const PORTS: u64 = 600;
     let there = Guest::new(kind(Link::Routed, Header::Virtio, false))?;
     let (fence, shell) = fence(&there.scene, "many", &[])?;
-    // The first layer allows the address, which the host translates to one of its own.
-    let translate = format!(
-        "table ip many {{ chain before {{ type nat hook prerouting priority dstnat; \
-         ip daddr {SERVER_V4} udp dport 2000-2999 dnat to {GATEWAY_V4}; }}; }}"
-    );
-    let mut nft = there.scene.host.command("nft");
-    nft.arg(translate);
-    let made = to_end(nft)?;
-    ensure!(made.code() == Some(0), "{made:?}");
-    let send = |first: u64, count: u64| {
-        let mut bash = there.guest.command("bash");
-        let last = first + count - 1;
-        bash.arg("-c").arg(format!(
-            "for port in $(seq {first} {last}); do echo >/dev/udp/{SERVER_V4}/$port; done"
-        ));
-        to_end(bash)
-    };
+    translate(&there)?;
     let drops = || -> Result<(u64, BTreeMap<String, u64>)> {
         let (mut all, mut kinds) = (0, BTreeMap::new());
         for line in lines(&fence)? {
@@ -137,10 +146,10 @@ fn many_drops_of_the_second_layer_are_summed_up_in_few_lines() -> Result<()> {
         Ok((all, kinds))
     };
     // The control: a few have a line each.
-    send(2900, 3)?;
+    send(&there, 2900, 3)?;
     wait_until("three are on record", || Ok(drops()?.0 == 3))?;
     ensure!(drops()?.1 == BTreeMap::from([("attempt".to_owned(), 3)]));
-    send(2000, PORTS)?;
+    send(&there, 2000, PORTS)?;
     let waited = wait_until("all are on record", || Ok(drops()?.0 == PORTS + 3));
     let (all, kinds) = drops()?;
     waited.with_context(|| format!("{all} in {kinds:?}\n{}", shell.stderr()))?;
@@ -148,6 +157,41 @@ fn many_drops_of_the_second_layer_are_summed_up_in_few_lines() -> Result<()> {
     // They may be read in two or three parts, one a second.
     ensure!((1..=3).contains(&count("folded")), "{kinds:?}");
     ensure!((50..=3 + 3 * 93).contains(&count("attempt")), "{kinds:?}");
+    Ok(())
+}
+
+/// The next reader knows how many attempts on record are none of the fence's own, and so how many of those are lost.
+#[test]
+fn drops_of_the_second_layer_hide_no_loss_from_the_next_reader() -> Result<()> {
+    const OWN: u64 = 9000;
+    let there = Guest::new(kind(Link::Routed, Header::Virtio, false))?;
+    let (fence, mut shell) = fence(&there.scene, "beside", &[])?;
+    translate(&there)?;
+    send(&there, 2000, 5)?;
+    wait_until("five are on record", || Ok(lines(&fence)?.len() == 5))?;
+    shell.kill_supervisor()?;
+    // More than there is room for.
+    shell.ask(&format!(
+        "bash -c 'for port in $(seq 1001 {}); do echo >/dev/udp/127.0.0.1/$port; done' 2>/dev/null; echo",
+        1000 + OWN
+    ))?;
+    let read = || -> Result<Vec<Value>> {
+        let mut logs = there.scene.host.command(qfence()?);
+        logs.args(["logs", "--json", fence.name()]);
+        let text = to_end(logs)?.stdout;
+        let lines = text.lines().map(serde_json::from_str);
+        Ok(lines.collect::<Result<_, _>>()?)
+    };
+    let lines = read()?;
+    let count = |kind: Option<&str>| -> u64 {
+        let of = |line: &&Value| kind.is_none_or(|kind| line["kind"] == kind);
+        let counts = lines.iter().filter(of);
+        counts.filter_map(|line| line["count"].as_u64()).sum()
+    };
+    ensure!(count(Some("lost")) > 100, "control: nothing is lost");
+    ensure!(count(None) == OWN + 5, "{} in all", count(None));
+    // Nothing is reported twice.
+    ensure!(read()?.len() == lines.len());
     Ok(())
 }
 

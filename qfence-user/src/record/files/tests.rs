@@ -14,7 +14,7 @@ pub(in crate::record) fn numbered(seq: u64) -> Line {
 }
 
 pub(in crate::record) fn write(appender: &mut RecordAppender, seq: u64) {
-    let line = stamp::stamped(&numbered(seq).to_json().unwrap());
+    let line = stamp::stamped(&numbered(seq)).unwrap();
     appender.write(&format!("{line}\n")).unwrap();
 }
 

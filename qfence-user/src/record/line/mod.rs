@@ -44,6 +44,10 @@ pub struct Line {
     pub count: u64,
     /// The number of attempts that this line and all earlier lines report.
     pub total: u64,
+    /// The number of attempts that the reader has seen until this line and that the fence's own counters do not have. Only
+    /// kept lines have it (`stamp.rs`), for the next reader.
+    #[serde(default, skip_serializing)]
+    pub beside: u64,
 }
 
 /// What a line reports.
@@ -126,6 +130,7 @@ impl Line {
             body: Body::Dropped { lines },
             count: attempts,
             total,
+            beside: self.beside,
         }
     }
 

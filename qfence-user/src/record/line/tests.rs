@@ -62,6 +62,7 @@ pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule
         ),
         count: 1,
         total: 1,
+        beside: 0,
     }
 }
 

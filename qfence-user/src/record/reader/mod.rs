@@ -132,7 +132,7 @@ impl Reader {
             drops: sources.drops,
             lookups: sources.lookups.map(Lookups::new),
             resolved: sources.resolved,
-            beside: 0,
+            beside: last.as_ref().map_or(0, |line| line.beside),
             appender,
             fence,
             workloads: sources.workloads,
@@ -258,6 +258,12 @@ impl Reader {
             self.push(line);
         }
         idle.iter().try_for_each(|key| self.maps.forget_flow(key))
+    }
+
+    /// The number of attempts that the record should have besides the fence's own counters: those of the second layer.
+    #[must_use]
+    pub fn beside(&self) -> u64 {
+        self.beside
     }
 
     /// The counters of the fence.

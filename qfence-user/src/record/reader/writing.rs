@@ -49,15 +49,15 @@ impl Reader {
             body,
             count,
             total: self.total,
+            beside: self.beside,
         }
     }
 
     /// Adds a line without a budget. Returns its length, in bytes.
     pub(super) fn push(&mut self, line: Line) -> usize {
         let mut length = 0;
-        match line.to_json() {
-            Ok(json) => {
-                let kept = stamp::stamped(&json);
+        match stamp::stamped(&line) {
+            Ok(kept) => {
                 length = kept.len();
                 self.text.push_str(&kept);
                 self.text.push('\n');
@@ -94,7 +94,7 @@ impl Reader {
     /// Writes the new lines, of which `first` is the first, after a line that reports missing ones.
     fn keep(&mut self, first: &Line) -> Result<()> {
         if !self.unkept.is_nothing() {
-            let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
+            let missing = stamp::stamped(&first.dropped_before(self.unkept))?;
             self.text.insert_str(0, &format!("{missing}\n"));
         }
         Ok(self.appender.write(&self.text)?)

@@ -143,7 +143,7 @@ fn between_two_files_there_is_nothing_to_be_missed() {
 fn half_a_line_is_read_when_it_is_whole_and_what_is_too_long_is_none() {
     let mut scene = Scene::new();
     let mut tail = Tail::new(scene.files.clone());
-    let text = stamp::stamped(&numbered(1).to_json().unwrap());
+    let text = stamp::stamped(&numbered(1)).unwrap();
     let (half, rest) = text.split_at(30);
     scene.appender.write(half).unwrap();
     assert_eq!(read(&mut tail), []);
@@ -162,7 +162,7 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     let mut scene = Scene::new();
     let mut tail = Tail::new(scene.files.clone());
     scene.write();
-    let text = stamp::stamped(&numbered(2).to_json().unwrap());
+    let text = stamp::stamped(&numbered(2)).unwrap();
     scene.appender.write(&text[..30]).unwrap();
     assert_eq!(read(&mut tail), [Ok(1)]);
     let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
@@ -171,7 +171,7 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
         lines: 1,
         attempts: 2,
     };
-    let missing = stamp::stamped(&numbered(4).dropped_before(missing).to_json().unwrap());
+    let missing = stamp::stamped(&numbered(4).dropped_before(missing)).unwrap();
     appender.write(&format!("{missing}\n")).unwrap();
     write(&mut appender, 4);
     let (pieces, read) = tail.read();
@@ -195,7 +195,7 @@ fn the_lines_before_one_of_another_version_are_returned_with_the_error() {
     assert_eq!(read(&mut tail), [Ok(1)]);
     scene.write();
     scene.write();
-    let next = stamp::stamped(&numbered(4).to_json().unwrap());
+    let next = stamp::stamped(&numbered(4)).unwrap();
     let abi = crate::base::version::abi();
     let next = next.replace(
         &format!(r#"{{"abi":{abi},"#),
