@@ -1,12 +1,22 @@
 //! `set --for`: rules are taken back in time, with and without a supervisor.
 
-use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use qfence_common::abi::OWNERS_MAP;
+use qfence_user::kernel::pins::of_maps;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
@@ -164,6 +174,42 @@ fn connections_end_with_the_rule() -> Result<()> {
     scene.inside.tell(&format!("bash -c '{read}'"))?;
     assert_eq!(scene.inside.next_line()?, "begun");
     let _held = listener.accept()?;
+    assert_eq!(scene.inside.next_line()?, "end");
+    scene.ensure_nothing_temporary()
+}
+
+/// The connections are looked for by a map. Without it, none can be ended, but the rule is taken back.
+#[test]
+fn connections_that_could_not_be_ended_with_the_rule_end_later() -> Result<()> {
+    const HELD: u16 = 9090;
+    let mut scene = Scene::new(&[])?;
+    let listener = scene
+        .world
+        .host
+        .run(|| Ok(TcpListener::bind((HOST_V4, HELD))?))?;
+    let rule = format!("{HOST_V4}:{HELD}");
+    scene.set(&["--allow", &rule, "--for", FOR])?;
+    let read = format!(
+        "exec 3<>/dev/tcp/{HOST_V4}/{HELD} && echo begun && cat <&3 > /dev/null 2>&1; echo end"
+    );
+    scene.inside.tell(&format!("bash -c '{read}'"))?;
+    assert_eq!(scene.inside.next_line()?, "begun");
+    let (mut held, _) = listener.accept()?;
+    held.set_nonblocking(true)?;
+    // It would report damage.
+    scene.inside.kill_supervisor()?;
+    let pin = of_maps(&Path::new("/sys/fs/bpf/qfence").join(scene.fence.name())).join(OWNERS_MAP);
+    let away = pin.with_file_name("away");
+    fs::rename(&pin, &away)?;
+    wait_until("nothing is temporary", || {
+        let shown = scene.run(&[], &["policy", "show", scene.fence.name()])?;
+        Ok(!shown.stdout.contains(" until "))
+    })?;
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(scene.timers()?.len(), 1, "it goes on");
+    let read = held.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(read, Err(ErrorKind::WouldBlock), "control: it stands");
+    fs::rename(&away, &pin)?;
     assert_eq!(scene.inside.next_line()?, "end");
     scene.ensure_nothing_temporary()
 }

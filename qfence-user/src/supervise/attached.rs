@@ -14,7 +14,10 @@ use crate::{
         guard::Fence,
         integrity::{Integrity, OnDamage},
     },
-    launch::signals::{Received, Signals},
+    launch::{
+        child::reap_all_but,
+        signals::{Received, Signals},
+    },
     record::auditor::{Auditor, Ended},
     supervise::follower::Follower,
 };
@@ -75,7 +78,8 @@ impl Attached<'_> {
                     Received::PassOn(signal) | Received::Shared(signal) => break End::Signal(signal),
                     Received::Stop { .. } => self.stop().await,
                     Received::Reopen => self.auditor.reopen(),
-                    Received::Child => {}
+                    // A process that takes back rules whose time is over, for example.
+                    Received::Child => reap_all_but(&[]),
                 },
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
                 () = DeviceWatch::changed(self.devices.as_mut()) => self.look_at_devices().await,

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write as _},
+    mem::discriminant,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -39,11 +40,34 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// The time between two attempts to take a rule back.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The time between two attempts to end what the policy without it denies. Each publishes the policy again.
+const PAUSE_OF_ENDING: Duration = Duration::from_secs(10);
+
 /// How much later than a rule's time a supervisor does the work of the process, which root may have ended.
 const OVERDUE: Duration = Duration::from_secs(2);
 
 /// The time between two such starts.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// Why rules whose time is over were not taken back, or not all that they had allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTakenBack {
+    /// The policy still has the rules.
+    #[error("rules whose time is over are still in force")]
+    Rules(#[source] anyhow::Error),
+    /// The policy has them no more, but connections or addresses of names that they allowed may be left.
+    #[error("rules whose time is over were taken back, but not all that they had allowed")]
+    Allowed(#[source] anyhow::Error),
+}
+
+impl NotTakenBack {
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Rules(_) => PAUSE,
+            Self::Allowed(_) => PAUSE_OF_ENDING,
+        }
+    }
+}
 
 /// A timer that was set. Dropping it ends it, unless it was left.
 #[derive(Debug)]
@@ -84,7 +108,7 @@ pub fn wait(
     fence: &str,
     until: u64,
     paths: &Paths,
-    take_back: impl Fn() -> Result<()>,
+    mut take_back: impl FnMut() -> Result<(), NotTakenBack>,
 ) -> Result<()> {
     // As the supervisor: the kernel is not to end this process when memory is short. An error is that of the kernel's
     // permission.
@@ -107,19 +131,22 @@ pub fn wait(
         .context("cannot report that the timer is set")?;
     console::release()?;
     timer.wait().context("cannot wait for the timer")?;
-    let mut is_told = false;
+    let mut told = None;
     while exists(fence, paths) {
-        match take_back() {
-            Ok(()) => break,
-            Err(error) if !is_told => {
-                notify(format_args!(
-                    "error: the fence {fence}: rules whose time is over are still in force: {error:#}; retrying"
-                ));
-                is_told = true;
-            }
-            Err(_) => {}
+        let Err(error) = take_back() else {
+            break;
+        };
+        // Each is said once.
+        let kind = Some(discriminant(&error));
+        let pause = error.pause();
+        if told != kind {
+            let error = anyhow!(error);
+            notify(format_args!(
+                "error: the fence {fence}: {error:#}; retrying"
+            ));
+            told = kind;
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
     }
     Ok(())
 }

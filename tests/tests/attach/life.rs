@@ -1,11 +1,16 @@
 //! The life of an attached fence: its supervisor is killed, it is removed, it is left to itself, its cgroup ends.
 
-use anyhow::{Result, ensure};
-use nix::sys::signal::Signal;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tests::{
-    fence::Fence,
+    fence::{Fence, qfence},
     listener::Listeners,
-    run::wait_until,
+    run::{to_end, wait_until},
     shell::{Shell, state_of},
     world::{HOST_V4, World},
 };
@@ -141,14 +146,14 @@ fn a_fence_that_is_left_to_itself_is_shown_so_and_can_be_changed() -> Result<()>
     let row = listed(&scene.fence)?;
     assert_eq!(row["state"], "detached", "{row}");
     assert_eq!(row["workload"], format!("process sh ({pid})"), "{row}");
-    let mut set = scene.world.host.command(tests::fence::qfence()?);
+    let mut set = scene.world.host.command(qfence()?);
     set.args([
         "set",
         scene.fence.name(),
         "--allow",
         &format!("tcp:{HOST_V4}:{PORT}"),
     ]);
-    let ended = tests::run::to_end(set)?;
+    let ended = to_end(set)?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     scene.ensure_open()?;
     remove(&scene.fence)?;
@@ -162,7 +167,7 @@ fn a_cgroup_that_ends_takes_its_fence_with_it() -> Result<()> {
     let mut scene = Scene::new("attach-gone")?;
     let mut attached = scene.start(&[])?;
     scene.place.remove()?;
-    std::fs::create_dir(scene.place.path())?;
+    fs::create_dir(scene.place.path())?;
     attached.ensure_success()?;
     assert!(
         attached.stderr().contains("its cgroup is gone"),
@@ -183,7 +188,7 @@ fn a_cgroup_that_ends_takes_its_fence_with_it() -> Result<()> {
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     scene.ensure_fenced()?;
     scene.place.remove()?;
-    std::fs::create_dir(scene.place.path())?;
+    fs::create_dir(scene.place.path())?;
     wait_until("it is cleared", || {
         Ok(listed(&scene.fence)?.is_null() && left(&scene.fence).is_empty())
     })
@@ -195,8 +200,8 @@ fn fences_above_and_below_each_other_both_judge() -> Result<()> {
     let mut scene = Scene::new("attach-nested")?;
     let above = Fence::new("attach-nested-above")?;
     let path = scene.place.path().join("below");
-    std::fs::create_dir(&path)?;
-    std::fs::write(path.join("cgroup.procs"), scene.target()?)?;
+    fs::create_dir(&path)?;
+    fs::write(path.join("cgroup.procs"), scene.target()?)?;
     let outer = scene.place.path().display().to_string();
     let inner = path.display().to_string();
     let open = ["--default", "allow", "--allow", "any"];
@@ -221,5 +226,43 @@ fn fences_above_and_below_each_other_both_judge() -> Result<()> {
             remove(if inner_denies { &above } else { &scene.fence })?;
         }
     }
+    Ok(())
+}
+
+/// The process that takes back a rule for a while is the supervisor's child if it does so late.
+#[test]
+fn the_process_for_an_overdue_rule_is_reaped() -> Result<()> {
+    let mut scene = Scene::new("attach-overdue")?;
+    let attached = scene.start(&[])?;
+    let mut set = scene.world.host.command(qfence()?);
+    set.args(["set", scene.fence.name(), "--for", "2s", "--allow"]);
+    set.arg(format!("{HOST_V4}:{PORT}"));
+    let ended = to_end(set)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    scene.ensure_open()?;
+    // The process that waits for the time.
+    let mut timers = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let words = fs::read(path.join("cmdline")).unwrap_or_default();
+        let mut words = words.split(|byte| *byte == 0).skip(1);
+        let name = scene.fence.name().as_bytes();
+        if words.next() == Some(b"timer") && words.any(|word| word == name) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            timers.push(name.context("a number")?.parse()?);
+        }
+    }
+    let [timer] = timers[..] else {
+        bail!("{timers:?}")
+    };
+    kill(Pid::from_raw(timer), Signal::SIGKILL)?;
+    wait_until("it is taken back", || Ok(scene.ensure_fenced().is_ok()))?;
+    let children = format!("/proc/{0}/task/{0}/children", attached.pid());
+    wait_until("nobody is left", || {
+        let text = fs::read_to_string(&children)?;
+        let pids = text.split_whitespace().map(str::parse);
+        let pids = pids.collect::<Result<Vec<u32>, _>>()?;
+        Ok(pids.into_iter().all(|pid| state_of(pid) != Some('Z')))
+    })?;
     Ok(())
 }
