@@ -204,7 +204,8 @@ impl Reader {
 
     /// The number of attempts that are reported, or wait for a summary.
     fn known(&self) -> u64 {
-        self.total.saturating_sub(self.beside) + self.folded.attempts + self.held.attempts()
+        let all = self.total + self.folded.attempts + self.held.attempts();
+        all.saturating_sub(self.beside)
     }
 
     /// Reads the counts since the last call.

@@ -1,25 +1,29 @@
 //! Counts what is let through, by destination, in a fence that logs it. In other fences the global is zero, and the
 //! verifier removes all that depends on it.
 
+mod entries;
+
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_NOEXIST, bpf_sock_addr},
+    bindings::{__sk_buff, bpf_sock_addr},
     helpers::bpf_skb_cgroup_id,
     programs::{SkBuffContext, SockAddrContext},
 };
 use qfence_common::{
-    Action, Flow, FlowKey, Halves, LookupPath, OTHERS, Payload, Protocol, Sighting,
-    flow::BY_CGROUP, packet::parse, verdict::NO_RULE,
+    Action, FlowKey, Halves, LookupPath, Payload, Protocol, Sighting, flow::BY_CGROUP,
+    packet::parse, verdict::NO_RULE,
 };
 
+use self::entries::{find, find_or_add, find_or_others, is_forgotten, others};
 use crate::{
     account::count::add,
     hooks::packet::LOOPBACK,
     judge::policy::verdict,
-    maps::{FLOWS, FORGOTTEN, LOG_ALLOWED},
+    maps::LOG_ALLOWED,
     subject::{
         destination::{self, Destination},
         owner,
-        skb::Skb,
+        skb::{Skb, whole_socket},
+        socket::is_of_own_connection,
     },
 };
 
@@ -127,7 +131,7 @@ extern "C" fn qfence_note_sent_packet(
     let mut flow = find(&key);
     // A segment of TCP that continues a connection without an entry belongs to one that was accepted, unless its entry was
     // removed.
-    if flow.is_null() && (!payload.continues_tcp() || is_forgotten(&key)) {
+    if flow.is_null() && (!payload.continues_tcp() || is_forgotten(&key) && is_opened(skb)) {
         let (protocol, port) = (payload.protocol(), payload.destination_port());
         let verdict = verdict(path(skb), address, protocol, port);
         // A reply to a peer is let through although the policy denies it.
@@ -157,7 +161,11 @@ extern "C" fn qfence_note_received_packet(skb: *mut __sk_buff) -> u32 {
     };
     let payload = packet.payload;
     let port = payload.source_port();
-    let flow = find_or_others(&key(packet.source, payload, port, cgroup(skb)));
+    let key = key(packet.source, payload, port, cgroup(skb));
+    let mut flow = find(&key);
+    if flow.is_null() && is_forgotten(&key) && (!is_tcp(payload) || is_opened(skb)) {
+        flow = others();
+    }
     if !flow.is_null() {
         // SAFETY: the hook's own context; the verifier checks each access.
         let length = unsafe { (*skb).len };
@@ -253,6 +261,17 @@ fn are_told_apart() -> bool {
     LOG_ALLOWED.load() == BY_CGROUP
 }
 
+#[inline(always)]
+fn is_tcp(payload: Payload) -> bool {
+    payload.protocol() == Protocol::TCP
+}
+
+/// Whether the connection of a packet was opened by a call in the fence, and not accepted.
+#[inline(always)]
+fn is_opened(skb: *mut __sk_buff) -> bool {
+    is_of_own_connection(whole_socket(skb))
+}
+
 /// The cgroup of the socket of a packet, in a fence that tells its cgroups apart.
 #[inline(always)]
 fn cgroup(skb: *mut __sk_buff) -> u64 {
@@ -261,64 +280,4 @@ fn cgroup(skb: *mut __sk_buff) -> u64 {
         true => unsafe { bpf_skb_cgroup_id(skb) },
         false => 0,
     }
-}
-
-#[inline(always)]
-fn find(key: &FlowKey) -> *mut Flow {
-    FLOWS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
-}
-
-/// Returns the flow of a key, or if there is no room for it, the one of all others.
-#[inline(always)]
-fn find_or_add(key: &FlowKey, rule: u32) -> *mut Flow {
-    let flow = find(key);
-    if !flow.is_null() {
-        return flow;
-    }
-    let fresh = Flow {
-        calls: 0,
-        sent_packets: 0,
-        sent_bytes: 0,
-        received_packets: 0,
-        received_bytes: 0,
-        rule,
-        reserved: 0,
-    };
-    // If it fails, another CPU has just added the key, or there is no room.
-    let _ = FLOWS.insert(key, fresh, BPF_NOEXIST.into());
-    let flow = find(key);
-    if !flow.is_null() {
-        return flow;
-    }
-    // What follows is to be counted although it begins nothing.
-    if let Some(slot) = FORGOTTEN.get_ptr_mut(key.slot()) {
-        // SAFETY: a value of the map, aligned and alive as long as the program runs. Nobody writes another flag.
-        unsafe { slot.write_volatile(1) };
-    }
-    others()
-}
-
-/// Returns the flow of a key or, if its entry was removed or had no room, the one of all others: what arrives has no rule to
-/// make an entry with.
-#[inline(always)]
-fn find_or_others(key: &FlowKey) -> *mut Flow {
-    let flow = find(key);
-    if flow.is_null() && is_forgotten(key) {
-        return others();
-    }
-    flow
-}
-
-/// Whether the fence reached a destination whose entry was removed, or had no room. Others with the same slot are taken for
-/// such: accepted connections of theirs are counted as well.
-#[inline(always)]
-fn is_forgotten(key: &FlowKey) -> bool {
-    FORGOTTEN.get(key.slot()).is_some_and(|flag| *flag != 0)
-}
-
-#[inline(always)]
-fn others() -> *mut Flow {
-    // On the stack: for a constant of its own, each fence would have one more map.
-    let others = OTHERS;
-    find(&others)
 }
