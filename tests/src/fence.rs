@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ use crate::{
     namespace::Namespace,
     probe::read_lines,
     reachable::{reachable, reachable_together},
+    run::to_end,
     workspace::{self, Once},
 };
 
@@ -233,6 +234,16 @@ impl Fence {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether the policy in force refuses calls to an address. Packets through loopback are refused in any case, which is
+    /// not what this tells. `namespace` is that of the fence.
+    pub fn is_refused(&self, namespace: &Namespace, address: &str) -> Result<bool> {
+        let mut command = namespace.command(qfence()?);
+        command.args(["explain", "--fence", self.name(), address]);
+        let ended = to_end(command)?;
+        ensure!(ended.code() == Some(0), "{ended:?}");
+        Ok(!ended.stdout.contains("allow any"))
     }
 
     /// Whether any pin of the fence exists.

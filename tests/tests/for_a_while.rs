@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::Command,
     thread,
@@ -61,6 +61,21 @@ impl Scene {
         let mut command = self.world.host.command(all[0]);
         command.args(&all[1..]);
         to_end(command)
+    }
+
+    /// Opens a connection by a rule for a while. Its client reads until it ends, and then says so. Returns its other end.
+    fn connect_for_a_while(&mut self) -> Result<TcpStream> {
+        const HELD: u16 = 9090;
+        let listen = || Ok(TcpListener::bind((HOST_V4, HELD))?);
+        let listener = self.world.host.run(listen)?;
+        let rule = format!("{HOST_V4}:{HELD}");
+        self.set(&["--allow", &rule, "--for", FOR])?;
+        let read = format!(
+            "exec 3<>/dev/tcp/{HOST_V4}/{HELD} && echo begun && cat <&3 > /dev/null 2>&1; echo end"
+        );
+        self.inside.tell(&format!("bash -c '{read}'"))?;
+        assert_eq!(self.inside.next_line()?, "begun");
+        Ok(listener.accept()?.0)
     }
 
     fn set(&self, options: &[&str]) -> Result<()> {
@@ -159,21 +174,8 @@ fn a_supervisor_takes_it_back_if_the_process_for_it_was_ended() -> Result<()> {
 
 #[test]
 fn connections_end_with_the_rule() -> Result<()> {
-    const HELD: u16 = 9090;
     let mut scene = Scene::new(&[])?;
-    let listener = scene
-        .world
-        .host
-        .run(|| Ok(TcpListener::bind((HOST_V4, HELD))?))?;
-    let rule = format!("{HOST_V4}:{HELD}");
-    scene.set(&["--allow", &rule, "--for", FOR])?;
-    // It reads until the connection ends.
-    let read = format!(
-        "exec 3<>/dev/tcp/{HOST_V4}/{HELD} && echo begun && cat <&3 > /dev/null 2>&1; echo end"
-    );
-    scene.inside.tell(&format!("bash -c '{read}'"))?;
-    assert_eq!(scene.inside.next_line()?, "begun");
-    let _held = listener.accept()?;
+    let _held = scene.connect_for_a_while()?;
     assert_eq!(scene.inside.next_line()?, "end");
     scene.ensure_nothing_temporary()
 }
@@ -181,20 +183,8 @@ fn connections_end_with_the_rule() -> Result<()> {
 /// The connections are looked for by a map. Without it, none can be ended, but the rule is taken back.
 #[test]
 fn connections_that_could_not_be_ended_with_the_rule_end_later() -> Result<()> {
-    const HELD: u16 = 9090;
     let mut scene = Scene::new(&[])?;
-    let listener = scene
-        .world
-        .host
-        .run(|| Ok(TcpListener::bind((HOST_V4, HELD))?))?;
-    let rule = format!("{HOST_V4}:{HELD}");
-    scene.set(&["--allow", &rule, "--for", FOR])?;
-    let read = format!(
-        "exec 3<>/dev/tcp/{HOST_V4}/{HELD} && echo begun && cat <&3 > /dev/null 2>&1; echo end"
-    );
-    scene.inside.tell(&format!("bash -c '{read}'"))?;
-    assert_eq!(scene.inside.next_line()?, "begun");
-    let (mut held, _) = listener.accept()?;
+    let mut held = scene.connect_for_a_while()?;
     held.set_nonblocking(true)?;
     // It would report damage.
     scene.inside.kill_supervisor()?;

@@ -272,13 +272,8 @@ fn explain_and_a_change_without_a_supervisor_know_translators_too() -> Result<()
 
 /// Whether the policy in force refuses the host's address under a prefix.
 fn is_host(world: &World, fence: &Fence, prefix: Ipv6Net) -> Result<bool> {
-    let mut command = world.host.command(qfence()?);
     let address = spelled(prefix, v4(HOST_V4)?)?.to_string();
-    command.args(["explain", "--fence", fence.name(), &address]);
-    let ended = to_end(command)?;
-    anyhow::ensure!(ended.code() == Some(0), "{ended:?}");
-    // Packets through loopback are refused in any case.
-    Ok(!ended.stdout.contains("allow any"))
+    fence.is_refused(&world.host, &address)
 }
 
 /// A nameserver that says that there is no translator.

@@ -62,7 +62,8 @@ pub(super) fn start(name: Arc<str>, sources: Sources, logs: Logs) -> Result<Audi
     Auditor::start(reader, writers.collect::<Result<_>>()?)
 }
 
-/// Reports the number of attempts, and of lines about none, that each log lacks. The kernel's counters are exact, even if lines were lost.
+/// Reports the number of attempts, and of lines about none, that each log lacks. The kernel's counters are exact, even if
+/// lines were lost.
 pub(super) fn say_missing(audit: &Ended) {
     for text in missing(audit) {
         notify(text);

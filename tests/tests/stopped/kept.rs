@@ -6,9 +6,8 @@ use anyhow::{Result, ensure};
 use qfence_user::policy::nat64::{IPV4_ONLY, spell};
 use tests::{
     dns::Dns,
-    fence::qfence,
     job::wait_for_state,
-    run::{to_end, wait_until},
+    run::wait_until,
     terminal::{CTRL_Z, PROMPT},
 };
 
@@ -18,16 +17,6 @@ const FILE: &str = "qfence/host.toml";
 /// An address that the file names, and 192.0.2.10 as the translator spells it.
 const NAMED: &str = "198.51.100.77";
 const SPELLED: &str = "2001:db8:64::c000:20a";
-
-/// Whether the policy in force refuses an address as the host.
-fn is_host(scene: &Scene, address: &str) -> Result<bool> {
-    let mut command = scene.world.host.command(qfence()?);
-    command.args(["explain", "--fence", scene.fence.name(), address]);
-    let ended = to_end(command)?;
-    ensure!(ended.code() == Some(0), "{ended:?}");
-    // Packets through loopback are refused in any case.
-    Ok(!ended.stdout.contains("allow any"))
-}
 
 #[test]
 fn the_file_and_the_translators_stay_while_they_cannot_be_read() -> Result<()> {
@@ -46,7 +35,7 @@ fn what_is_known_stays(label: &str, known: &[&str]) -> Result<()> {
     let are_host = |scene: &Scene| -> Result<Vec<bool>> {
         known
             .iter()
-            .map(|address| is_host(scene, address))
+            .map(|address| scene.fence.is_refused(&scene.world.host, address))
             .collect()
     };
     if has_file {

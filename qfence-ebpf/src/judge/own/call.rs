@@ -107,8 +107,8 @@ impl Listener {
 const _: () = assert!(SELF == 2 * PAIR);
 
 /// Looks up the TCP listener for a call to an address and a port. Returns a [`Listener`]. It is that of a pair only if its
-/// client can be one that this thread made without options at `client_ns`, which is not 0. None is found at a link-local address
-/// of IPv6. Global: see `judge/policy.rs`.
+/// client can be one that this thread made without options at `client_ns`, which is not 0. None is found at a link-local
+/// address of IPv6. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_listener(

@@ -176,6 +176,7 @@ impl Fact for Nat64 {
             let (global, servers) = (self.global.clone(), self.servers.clone());
             self.look().await;
             if self.servers != servers {
+                self.retry = RETRY;
                 return Ok(());
             }
             if self.global != global {

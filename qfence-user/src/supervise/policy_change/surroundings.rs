@@ -1,16 +1,20 @@
 //! The facts of the host for one change of a policy. They are read where the fence is: in its network namespace, and from its
 //! resolv.conf.
 
-use std::{fs, fs::File, os::unix::fs::MetadataExt as _, path::PathBuf, thread};
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
+};
 
-use anyhow::{Context as _, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
+use anyhow::{Context as _, Result};
 use tokio::runtime;
 
 use crate::{
     base::paths::Paths,
     fence::registry::Fences,
     host::{Here, devices::Devices},
+    kernel::within::within,
     policy::profile::host_file::HostFile,
     stored_policy::{StoredPolicy, netns},
 };
@@ -100,23 +104,14 @@ impl Surroundings {
         })
     }
 
-    /// Reads them in another namespace, by a thread of its own, which ends there.
+    /// Reads them in another namespace.
     fn read_in(&self, namespace: &File, is_whole: bool) -> Result<Facts> {
-        let there = || {
-            setns(namespace, CloneFlags::CLONE_NEWNET)
-                .context("cannot enter the network namespace of the fence")?;
+        within(Some(namespace.as_fd()), || {
             runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .context("cannot start the event loop")?
                 .block_on(self.read_here(is_whole))
-        };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().spawn_scoped(scope, there);
-            let thread = thread.context("cannot start a thread")?;
-            thread
-                .join()
-                .map_err(|_| anyhow!("the thread that reads the host's addresses has failed"))?
         })
     }
 }
